@@ -1,0 +1,51 @@
+/*
+ * call.h: from an address to a transport, with every call under its target's
+ * limits and circuit. The worker's only way to reach anybody.
+ */
+#ifndef DTM_CALL_H
+#define DTM_CALL_H
+
+#include "postgres.h"
+
+#include "address.h"
+#include "call_http.h"
+#include "target.h"
+#include "trans.h"
+
+/* One call, from being queued until its result is handed over. */
+typedef struct DtmCall
+{
+	DtmWaiting	waiting;		/* first: the target gives this back */
+	DtmTrans   *trans;			/* NULL: nobody wants the result any more */
+	int			branch;
+	DtmPhase	phase;
+	DtmTransport transport;
+	int			executor;		/* SQL: index of the slot, once started */
+	/* the rest belongs to the transport; see call.c */
+	MemoryContext context;
+	DtmHttpRequest request;
+	int64		timeout;		/* ms */
+} DtmCall;
+
+typedef void (*DtmCallEnded) (DtmTrans *trans, int branch, DtmPhase phase,
+							  DtmAnswer answer, const char *error);
+
+extern void dtm_calls_init(DtmCallEnded ended);
+extern void dtm_calls_configure(void);	/* after a reload of the settings */
+
+/* Queue the call of one op. Its end comes through the callback, always. */
+extern void dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase);
+
+/* The transaction leaves memory: its calls' results no longer matter. */
+extern void dtm_calls_forget(DtmTrans *trans);
+
+/* Start what may start, move what can move, hand over results. */
+extern void dtm_calls_drive(DtmTime now);
+
+extern int	dtm_calls_fd(void);
+extern long dtm_calls_timeout(DtmTime now); /* ms; -1: none */
+extern int	dtm_calls_in_flight(void);
+extern int	dtm_calls_queued(void);
+extern int	dtm_calls_open_circuits(void);
+
+#endif

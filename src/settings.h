@@ -1,0 +1,44 @@
+/*
+ * settings.h: every GUC of dtm. settings.c is their table and documentation.
+ */
+#ifndef DTM_SETTINGS_H
+#define DTM_SETTINGS_H
+
+#include "postgres.h"
+
+/* postmaster start */
+extern int	dtm_workers_per_database;
+extern int	dtm_max_databases;
+extern int	dtm_max_executors;
+extern int	dtm_ring_size;
+
+/* reloadable */
+extern bool dtm_enabled;
+extern int	dtm_worker_memory;			/* kB */
+extern int	dtm_max_in_flight;			/* calls, per worker */
+extern int	dtm_max_in_flight_per_host;
+extern int	dtm_circuit_failures;
+extern int	dtm_connect_timeout;		/* ms */
+extern int	dtm_max_response_size;		/* kB */
+extern char *dtm_ca_file;
+extern int	dtm_executors_per_role;
+extern int	dtm_executor_idle_timeout;	/* ms */
+extern int	dtm_max_retry_interval;		/* ms */
+extern int	dtm_default_retry_interval; /* ms: dtm.retry_interval */
+extern int	dtm_default_request_timeout;	/* ms: dtm.request_timeout */
+extern int	dtm_stuck_after;			/* failed attempts; of ops without a limit */
+extern int	dtm_safety_interval;		/* ms between reads for missed wake-ups */
+extern int	dtm_retention;				/* s */
+extern int	dtm_barrier_retention;		/* s */
+extern int	dtm_retention_interval;		/* ms */
+extern int	dtm_launcher_interval;		/* ms between looks at pg_database */
+
+extern void dtm_define_settings(void);
+
+/*
+ * Pin what a worker or an executor relies on, whatever ALTER DATABASE / ROLE
+ * SET says: search_path, read-only default, timeouts, isolation.
+ */
+extern void dtm_pin_settings(void);
+
+#endif

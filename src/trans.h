@@ -1,0 +1,122 @@
+/*
+ * trans.h: a global transaction in memory, and the words everything shares.
+ *
+ * Plain C only: the deciding files, their unit tests and the fuzzer include
+ * this without a PostgreSQL server in sight.
+ */
+#ifndef DTM_TRANS_H
+#define DTM_TRANS_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Microseconds, on the scale of TimestampTz. */
+typedef int64_t DtmTime;
+
+#define DTM_NEVER		INT64_MAX
+#define DTM_MS			INT64_C(1000)
+#define DTM_SECOND		INT64_C(1000000)
+
+#define DTM_MAX_GID		128		/* bytes */
+#define DTM_MAX_ERROR	1024	/* bytes of an error text that are kept */
+
+/* The values below are what the tables hold, in columns of type "char". */
+typedef enum DtmMode
+{
+	DTM_SAGA = 's',
+	DTM_TCC = 't',
+	DTM_XA = 'x',
+	DTM_MSG = 'm',
+	DTM_WORKFLOW = 'w'
+} DtmMode;
+
+typedef enum DtmStatus
+{
+	DTM_PREPARED = 'p',
+	DTM_SUBMITTED = 's',
+	DTM_ABORTING = 'a',
+	DTM_SUCCEED = 'S',
+	DTM_FAILED = 'F'
+} DtmStatus;
+
+typedef enum DtmOpStatus
+{
+	DTM_OP_PREPARED = 'p',
+	DTM_OP_SUCCEED = 'S',
+	DTM_OP_FAILED = 'F'
+} DtmOpStatus;
+
+/* A branch has one op that goes forward and one that goes back. */
+typedef enum DtmPhase
+{
+	DTM_FORWARD = 0,			/* action, confirm, commit */
+	DTM_BACKWARD = 1			/* compensate, cancel, rollback */
+} DtmPhase;
+
+#define DTM_PHASES 2
+
+/* What a branch's answer means, whatever the transport. */
+typedef enum DtmAnswer
+{
+	DTM_ANSWER_SUCCESS,
+	DTM_ANSWER_FAILURE,			/* "I refuse, and nothing happened here" */
+	DTM_ANSWER_ONGOING,			/* "not known yet, ask again" */
+	DTM_ANSWER_ERROR			/* anything else, or no answer: retried */
+} DtmAnswer;
+
+typedef struct DtmOp
+{
+	DtmOpStatus status;
+	bool		running;		/* a call is queued or under way */
+	bool		in_doubt;		/* a call may have reached the branch */
+	bool		stuck;			/* flagged for people; still retried */
+	bool		dirty;			/* differs from its row */
+	int32_t		attempts;		/* calls that ended, all of them */
+	int32_t		failed_attempts;	/* those that count against retry_limit */
+	int32_t		streak;			/* failed in a row: drives the doubling */
+	DtmTime		due;			/* earliest next call */
+	DtmTime		last_attempt;	/* 0: never */
+	char	   *last_error;		/* NULL: none */
+} DtmOp;
+
+typedef struct DtmBranch
+{
+	char	   *branch_id;		/* "01", "02", ... */
+	char	   *address[DTM_PHASES];	/* "" is success without a call */
+	DtmOp		op[DTM_PHASES];
+	int			npredecessors;	/* concurrent saga: indexes into branches */
+	int32_t    *predecessors;
+	int64_t		request_timeout;	/* ms; 0: the transaction's */
+	int32_t		retry_limit;	/* 0: the transaction's */
+	char	   *headers;		/* JSON object; NULL: none */
+	char	   *payload;		/* NULL: empty, or read when called */
+	size_t		payload_size;
+} DtmBranch;
+
+typedef struct DtmTrans
+{
+	int64_t		id;
+	DtmMode		mode;
+	DtmStatus	status;			/* as decided */
+	DtmStatus	stored_status;	/* as the row says, to our knowledge */
+	char	   *gid;
+	uint32_t	owner;			/* role oid */
+	bool		concurrent;
+	bool		resumed;		/* an earlier worker may have called branches
+								 * without leaving a trace */
+	DtmTime		deadline;		/* timeout_to_fail, DTM_NEVER: none */
+	int64_t		request_timeout;	/* ms */
+	int64_t		retry_interval; /* µs */
+	int32_t		retry_limit;	/* 0: none */
+	char	   *headers;		/* branch_headers, JSON object; NULL: none */
+	char	   *reason;			/* why it was rolled back; NULL: it was not */
+	int			nbranches;
+	DtmBranch  *branches;
+	int			running;		/* ops with a call queued or under way */
+	DtmTime		due;			/* when it must be looked at again */
+	void	   *keeper;			/* the worker's own part; deciding never looks */
+} DtmTrans;
+
+#endif
