@@ -143,29 +143,51 @@ dtm_define_settings(void)
 	MarkGUCPrefixReserved("dtm");
 }
 
+typedef struct Pin
+{
+	const char *name;
+	const char *value;
+} Pin;
+
+static void
+pin(const Pin *pins, int npins, GucContext context)
+{
+	for (int i = 0; i < npins; i++)
+	{
+		/* some exist in later versions only */
+		if (GetConfigOption(pins[i].name, true, false) != NULL)
+			SetConfigOption(pins[i].name, pins[i].value, context, PGC_S_OVERRIDE);
+	}
+}
+
 void
 dtm_pin_settings(void)
 {
-	static const char *const pins[][2] = {
-		{"search_path", "pg_catalog, pg_temp"},
+	static const Pin pins[] = {
 		{"default_transaction_read_only", "off"},
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_deferrable", "off"},
 		{"statement_timeout", "0"},
-		{"lock_timeout", "0"},
+		{"transaction_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"idle_session_timeout", "0"},
-		{"synchronous_commit", "on"},
-		{"session_replication_role", "origin"},
-		{"row_security", "on"},
-		{"DateStyle", "ISO, MDY"},
-		{"IntervalStyle", "postgres"},
-		{"client_min_messages", "warning"},
 	};
 
-	for (int i = 0; i < lengthof(pins); i++)
-		SetConfigOption(pins[i][0], pins[i][1], PGC_USERSET, PGC_S_OVERRIDE);
-	/* 17 and later */
-	if (GetConfigOption("transaction_timeout", true, false) != NULL)
-		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
+	pin(pins, lengthof(pins), PGC_USERSET);
+}
+
+void
+dtm_pin_worker_settings(void)
+{
+	static const Pin pins[] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_deferrable", "off"},
+		{"lock_timeout", "0"},
+		{"synchronous_commit", "on"},
+		{"session_replication_role", "origin"},
+		{"client_min_messages", "warning"},
+		{"jit", "off"},
+	};
+
+	dtm_pin_settings();
+	pin(pins, lengthof(pins), PGC_SUSET);
 }

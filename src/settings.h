@@ -36,9 +36,11 @@ extern int	dtm_launcher_interval;		/* ms between looks at pg_database */
 extern void dtm_define_settings(void);
 
 /*
- * Pin what a worker or an executor relies on, whatever ALTER DATABASE / ROLE
- * SET says: search_path, read-only default, timeouts, isolation.
+ * Pin what must not be left to ALTER DATABASE / ROLE SET: that we may write, and
+ * that no timeout but ours ends us. An executor keeps the rest as its role has
+ * it (search_path!); the worker pins everything it relies on.
  */
 extern void dtm_pin_settings(void);
+extern void dtm_pin_worker_settings(void);
 
 #endif
