@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "lib/ilist.h"
+
 #include "address.h"
 #include "call_http.h"
 #include "target.h"
@@ -20,15 +22,17 @@ typedef struct DtmCall
 	int			branch;
 	DtmPhase	phase;
 	DtmTransport transport;
-	int			executor;		/* SQL: index of the slot, once started */
-	/* the rest belongs to the transport; see call.c */
-	MemoryContext context;
-	DtmHttpRequest request;
 	int64		timeout;		/* ms */
+	MemoryContext context;		/* holds this and the request */
+	DtmHttpRequest request;		/* HTTP */
+	int			executor;		/* SQL: the slot; -1: none yet */
+	dlist_node	node;			/* SQL: among those with an executor */
 } DtmCall;
 
+/* recorded: the op's row says so already (an executor wrote it). */
 typedef void (*DtmCallEnded) (DtmTrans *trans, int branch, DtmPhase phase,
-							  DtmAnswer answer, const char *error);
+							  DtmAnswer answer, const char *error,
+							  bool recorded);
 
 extern void dtm_calls_init(DtmCallEnded ended);
 extern void dtm_calls_configure(void);	/* after a reload of the settings */

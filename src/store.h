@@ -1,21 +1,90 @@
 /*
- * store.h: every SQL text of the worker, and nothing else.
+ * store.h: what the worker reads from the tables and writes to them.
  *
- * All calls are made inside a transaction that the worker opened with
- * dtm_store_begin; dtm_store_commit ends it, synchronously when anything in it
- * is a decision.
+ * Everything here runs inside a transaction opened by dtm_store_begin. Reads
+ * and writes of many transactions share one commit.
  */
 #ifndef DTM_STORE_H
 #define DTM_STORE_H
 
 #include "postgres.h"
+
 #include "trans.h"
 
+/* Payloads up to this size are kept in memory; larger ones are read when sent. */
+#define DTM_INLINE_PAYLOAD 8192
+
 extern void dtm_store_begin(void);
+
+/* Synchronous when anything in it is a decision; else it may be lost. */
 extern void dtm_store_commit(bool synchronous);
 extern void dtm_store_abort(void);
 
-/* Unfinished transactions, each in a memory context of its own (keeper). */
-typedef void (*DtmLoaded) (DtmTrans *trans, void *arg);
+/*
+ * store_load.c
+ */
+
+/* A transaction as its rows have it, in a memory context of its own. */
+typedef struct DtmLoaded
+{
+	DtmTrans   *trans;
+	MemoryContext context;
+	DtmTime		hurried_at;		/* 0: never */
+	DtmTime		created_at;
+} DtmLoaded;
+
+/* Read these, finished ones too. Returns how many were found. */
+extern int	dtm_store_load(const int64 *ids, int nids, MemoryContext parent,
+						   DtmLoaded *loaded);
+
+/* Where a reader of unfinished transactions is: everything up to here is read. */
+typedef struct DtmDueCursor
+{
+	DtmTime		due;
+	int64		id;
+} DtmDueCursor;
+
+/* The next ids, in order of due time, up to and including until. */
+extern int	dtm_store_due(DtmDueCursor *cursor, DtmTime until, int shard,
+						  int nshards, int64 *ids, int max);
+
+/* The next unfinished ids of a range; *from moves behind the last one. */
+extern int	dtm_store_range(int64 *from, int64 to, int shard, int nshards,
+							int64 *ids, int max);
+
+/* Every id up to this one may have been given out by now. */
+extern int64 dtm_store_last_id(void);
+
+/* The payload of one branch, palloc'd in the given context. */
+extern char *dtm_store_payload(int64 id, int branch, MemoryContext context,
+							   size_t *size);
+
+/*
+ * store_write.c
+ */
+
+/* A change of a transaction's row, made only if its status is still the old. */
+typedef struct DtmChange
+{
+	int64		id;
+	DtmStatus	from;
+	DtmStatus	to;
+	DtmTime		due;			/* DTM_NEVER: none */
+	const char *reason;			/* NULL: as it was */
+	bool		made;			/* out: false when somebody holds or changed it */
+} DtmChange;
+
+extern void dtm_store_change(DtmChange *changes, int nchanges);
+
+/* One row of dtm.op, whole. */
+typedef struct DtmOpRow
+{
+	int64		id;
+	int			branch;
+	DtmPhase	phase;
+	const DtmOp *op;
+} DtmOpRow;
+
+extern void dtm_store_ops(const DtmOpRow *rows, int nrows);
 
 #endif

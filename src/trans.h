@@ -79,6 +79,7 @@ typedef struct DtmOp
 	DtmTime		due;			/* earliest next call */
 	DtmTime		last_attempt;	/* 0: never */
 	char	   *last_error;		/* NULL: none */
+	void	   *call;			/* the worker's own; deciding never looks */
 } DtmOp;
 
 typedef struct DtmBranch
@@ -90,7 +91,8 @@ typedef struct DtmBranch
 	int32_t    *predecessors;
 	int64_t		request_timeout;	/* ms; 0: the transaction's */
 	int32_t		retry_limit;	/* 0: the transaction's */
-	char	   *headers;		/* JSON object; NULL: none */
+	char	   *headers;		/* "Name: value" strings, each ended by a zero
+								 * byte, an empty one at the end; NULL: none */
 	char	   *payload;		/* NULL: empty, or read when called */
 	size_t		payload_size;
 } DtmBranch;
@@ -110,7 +112,7 @@ typedef struct DtmTrans
 	int64_t		request_timeout;	/* ms */
 	int64_t		retry_interval; /* µs */
 	int32_t		retry_limit;	/* 0: none */
-	char	   *headers;		/* branch_headers, JSON object; NULL: none */
+	char	   *headers;		/* branch_headers, in the same form */
 	char	   *reason;			/* why it was rolled back; NULL: it was not */
 	int			nbranches;
 	DtmBranch  *branches;
