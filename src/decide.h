@@ -6,7 +6,9 @@
  * status changed. It does no I/O, asks no clock, allocates nothing.
  *
  * Whoever carries a plan out must keep this order: when status_changed is set,
- * the new status is durable before the first call in start[] is made.
+ * the new status is durable before the first call in start[] is made. A later
+ * plan does not say it again, so the rule in full: no call is made while
+ * trans->status differs from trans->stored_status.
  */
 #ifndef DTM_DECIDE_H
 #define DTM_DECIDE_H
@@ -18,7 +20,10 @@ typedef enum DtmEventKind
 	DTM_EVENT_LOADED,			/* just read from the tables */
 	DTM_EVENT_RESULT,			/* a call ended */
 	DTM_EVENT_TIMER,			/* trans->due has come */
-	DTM_EVENT_COMMAND			/* its row was changed by a user: see status */
+	DTM_EVENT_COMMAND,			/* its row was changed by a user: see status,
+								 * and trans->deadline is as the row says now */
+	DTM_EVENT_WITHDRAWN			/* a call that was only queued will not be made:
+								 * so a rollback need not wait for its turn */
 } DtmEventKind;
 
 typedef struct DtmEvent
@@ -27,7 +32,9 @@ typedef struct DtmEvent
 	DtmTime		now;
 	uint32_t	random;			/* for jitter */
 	DtmTime		max_retry_interval;
-	/* RESULT */
+	int32_t		stuck_after;	/* failed attempts of an op that has no limit
+								 * until it is flagged; 0: never */
+	/* RESULT, WITHDRAWN */
 	int			branch;			/* index into branches */
 	DtmPhase	phase;
 	DtmAnswer	answer;
@@ -66,7 +73,11 @@ typedef struct DtmPlan
 extern void dtm_saga_decide(DtmTrans *trans, const DtmEvent *event,
 							DtmPlan *plan);
 
-/* saga_order.c: is this order graph usable? Returns false and names the step. */
+/*
+ * saga_order.c: is this order graph usable? Returns false and names a step
+ * that waits for itself, directly or not, or for one that does not exist. The
+ * culprit is -1 when memory ran out.
+ */
 extern bool dtm_order_is_acyclic(int nbranches, const DtmBranch *branches,
 								 int *culprit);
 

@@ -89,6 +89,7 @@ typedef struct DtmBranch
 	DtmOp		op[DTM_PHASES];
 	int			npredecessors;	/* concurrent saga: indexes into branches */
 	int32_t    *predecessors;
+	bool		held;			/* scratch of the deciding function */
 	int64_t		request_timeout;	/* ms; 0: the transaction's */
 	int32_t		retry_limit;	/* 0: the transaction's */
 	char	   *headers;		/* "Name: value" strings, each ended by a zero
