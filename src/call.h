@@ -26,6 +26,7 @@ typedef struct DtmCall
 	MemoryContext context;		/* holds this and the request */
 	DtmHttpRequest request;		/* HTTP */
 	int			executor;		/* SQL: the slot; -1: none yet */
+	DtmTime		give_up_at;		/* SQL: when waiting for one is an error; 0 */
 	dlist_node	node;			/* SQL: among those with an executor */
 } DtmCall;
 
@@ -39,6 +40,9 @@ extern void dtm_calls_configure(void);	/* after a reload of the settings */
 
 /* Queue the call of one op. Its end comes through the callback, always. */
 extern void dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase);
+
+/* Take back a call that is only queued; false: it is under way. */
+extern bool dtm_call_withdraw(DtmTrans *trans, int branch, DtmPhase phase);
 
 /* The transaction leaves memory: its calls' results no longer matter. */
 extern void dtm_calls_forget(DtmTrans *trans);

@@ -69,7 +69,7 @@ typedef struct DtmChange
 	int64		id;
 	DtmStatus	from;
 	DtmStatus	to;
-	DtmTime		due;			/* DTM_NEVER: none */
+	DtmTime		due;			/* of an unfinished one; DTM_NEVER: infinity */
 	const char *reason;			/* NULL: as it was */
 	bool		made;			/* out: false when somebody holds or changed it */
 } DtmChange;

@@ -1,0 +1,519 @@
+/*
+ * call.c: from an address to a transport, with every call under its target's
+ * limits and circuit.
+ *
+ * A call is queued at its target; it becomes a request only when the target
+ * lets it start, so a long queue costs little. No transaction may be open when
+ * calls are driven: a large payload is read, in a short one, when it is sent.
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "call.h"
+#include "debug_point.h"
+#include "decide.h"
+#include "executor.h"
+#include "settings.h"
+#include "store.h"
+
+/* How long to leave executors alone after none could be had. */
+#define EXECUTOR_PAUSE (20 * DTM_MS)
+
+/* A busy target must not keep the worker from the rest of its work. */
+#define MAX_STARTS_AT_ONCE 512
+
+static MemoryContext calls_context;
+static DtmCallEnded call_ended;
+static DtmHttp *http;
+static DtmTargets *http_targets;
+static DtmTargets *sql_targets;
+static dlist_head with_executor = DLIST_STATIC_INIT(with_executor);
+static DtmTime executors_from;	/* none is asked for before */
+
+static void drive_http(DtmTime now);
+static void start_http(DtmCall *call, DtmTime now);
+static void build_request(DtmCall *call);
+static char *build_url(const DtmCall *call);
+static void build_headers(DtmCall *call);
+static bool names_content_type(const char *headers);
+static const char **append_headers(const char **next, const char *headers,
+								   MemoryContext context);
+static int	count_headers(const char *headers);
+static void read_payload(DtmCall *call);
+static void drive_sql(DtmTime now);
+static void start_sql(DtmCall *call, DtmTime now);
+static void end_call(DtmCall *call, DtmTargets *targets, DtmAnswer answer,
+					 bool answered, const char *error, bool recorded,
+					 DtmTime now);
+static void free_call(DtmCall *call);
+
+void
+dtm_calls_init(DtmCallEnded ended)
+{
+	call_ended = ended;
+	calls_context = AllocSetContextCreate(TopMemoryContext, "dtm calls",
+										  ALLOCSET_DEFAULT_SIZES);
+	if (!dtm_http_global_init())
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("could not initialize libcurl")));
+	http_targets = dtm_targets_create();
+	sql_targets = dtm_targets_create();
+	if (http_targets == NULL || sql_targets == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	dtm_calls_configure();
+}
+
+void
+dtm_calls_configure(void)
+{
+	DtmHttpSettings settings = {
+		.max_connections = dtm_max_in_flight + 16,
+		.max_per_host = dtm_max_in_flight_per_host,
+		.max_response = (size_t) dtm_max_response_size * 1024,
+		.connect_timeout = dtm_connect_timeout,
+		.ca_file = dtm_ca_file
+	};
+	DtmTargetLimits limits = {
+		.in_flight = dtm_max_in_flight,
+		.per_target = dtm_max_in_flight_per_host,
+		.trip_after = dtm_circuit_failures,
+		.first_pause = DTM_SECOND,
+		.longest_pause = 30 * DTM_SECOND
+	};
+	DtmTargetLimits sql_limits = {
+		.in_flight = dtm_max_executors,
+		.per_target = dtm_executors_per_role,
+		.trip_after = INT_MAX,
+		.first_pause = DTM_SECOND,
+		.longest_pause = DTM_SECOND
+	};
+
+	if (http == NULL)
+		http = dtm_http_create(&settings);
+	else
+		dtm_http_configure(http, &settings);
+	if (http == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("could not set up HTTP calls")));
+	dtm_targets_limit(http_targets, &limits);
+	dtm_targets_limit(sql_targets, &sql_limits);
+}
+
+void
+dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase)
+{
+	DtmBranch  *b = &trans->branches[branch];
+	MemoryContext context = AllocSetContextCreate(calls_context, "dtm call",
+												  ALLOCSET_SMALL_SIZES);
+	DtmCall    *call = MemoryContextAllocZero(context, sizeof(DtmCall));
+	DtmAddress	address;
+	const char *reason;
+	char		key[300];
+	bool		queued;
+
+	call->context = context;
+	call->trans = trans;
+	call->branch = branch;
+	call->phase = phase;
+	call->executor = -1;
+	call->timeout = b->request_timeout > 0 ? b->request_timeout
+		: trans->request_timeout;
+	b->op[phase].call = call;
+
+	/* Checked when it was registered; a row may still say anything. */
+	if (!dtm_address_parse(b->address[phase], &address, &reason))
+		address.transport = DTM_CALL_UNKNOWN;
+	call->transport = address.transport;
+
+	switch (address.transport)
+	{
+		case DTM_CALL_SQL:
+			snprintf(key, sizeof(key), "role %u", trans->owner);
+			queued = dtm_target_enqueue(sql_targets, key, &call->waiting);
+			break;
+		case DTM_CALL_HTTP:
+			dtm_address_target(&address, key, sizeof(key));
+			queued = dtm_target_enqueue(http_targets, key, &call->waiting);
+			break;
+		default:
+			/* Let it fail through the ordinary path, so that it is retried. */
+			queued = dtm_target_enqueue(http_targets, "nowhere", &call->waiting);
+			break;
+	}
+	if (!queued)
+	{
+		free_call(call);
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	}
+}
+
+bool
+dtm_call_withdraw(DtmTrans *trans, int branch, DtmPhase phase)
+{
+	DtmCall    *call = trans->branches[branch].op[phase].call;
+
+	if (call == NULL || call->waiting.in_flight)
+		return false;
+	dtm_target_forget(call->transport == DTM_CALL_SQL ? sql_targets
+					  : http_targets, &call->waiting);
+	free_call(call);
+	return true;
+}
+
+void
+dtm_calls_forget(DtmTrans *trans)
+{
+	for (int branch = 0; branch < trans->nbranches; branch++)
+	{
+		for (int phase = 0; phase < DTM_PHASES; phase++)
+		{
+			DtmCall    *call = trans->branches[branch].op[phase].call;
+
+			if (call == NULL)
+				continue;
+			if (!dtm_call_withdraw(trans, branch, phase))
+			{
+				/* It ends by itself, and then nobody is told. */
+				call->trans = NULL;
+				trans->branches[branch].op[phase].call = NULL;
+			}
+		}
+	}
+}
+
+void
+dtm_calls_drive(DtmTime now)
+{
+	drive_sql(now);
+	drive_http(now);
+}
+
+static void
+drive_http(DtmTime now)
+{
+	DtmWaiting *next;
+	DtmHttpResult result;
+	int			started = 0;
+
+	while (started < MAX_STARTS_AT_ONCE &&
+		   (next = dtm_targets_next(http_targets, now)) != NULL)
+	{
+		start_http((DtmCall *) next, now);
+		started++;
+	}
+
+	dtm_http_drive(http);
+	while (dtm_http_result(http, &result))
+	{
+		DtmCall    *call = result.tag;
+
+		end_call(call, http_targets, result.answer, result.answered,
+				 result.error[0] == '\0' ? NULL : result.error, false, now);
+	}
+}
+
+static void
+start_http(DtmCall *call, DtmTime now)
+{
+	MemoryContext before = MemoryContextSwitchTo(call->context);
+	char		error[DTM_MAX_ERROR];
+	bool		started = false;
+
+	strlcpy(error, "not an address that can be called", sizeof(error));
+	if (call->transport == DTM_CALL_HTTP)
+	{
+		PG_TRY();
+		{
+			read_payload(call);
+			build_request(call);
+			started = dtm_http_start(http, &call->request, error);
+		}
+		PG_CATCH();
+		{
+			ErrorData  *data;
+
+			MemoryContextSwitchTo(call->context);
+			data = CopyErrorData();
+			FlushErrorState();
+			dtm_store_abort();
+			snprintf(error, sizeof(error), "the request could not be made: %s",
+					 data->message);
+		}
+		PG_END_TRY();
+	}
+	MemoryContextSwitchTo(before);
+	DTM_POINT(call->phase == DTM_FORWARD ? "worker-action-sent"
+			  : "worker-compensate-sent");
+
+	if (!started)
+		end_call(call, http_targets, DTM_ANSWER_ERROR, true, error, false, now);
+}
+
+static void
+build_request(DtmCall *call)
+{
+	DtmHttpRequest *request = &call->request;
+
+	request->url = build_url(call);
+	build_headers(call);
+	request->post = request->body_size > 0 || call->trans->mode == DTM_XA;
+	request->timeout = call->timeout;
+	request->tag = call;
+}
+
+static void
+append_encoded(StringInfo url, const char *text)
+{
+	for (; *text != '\0'; text++)
+	{
+		unsigned char c = (unsigned char) *text;
+
+		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+			(c >= '0' && c <= '9') || strchr("-_.~", c) != NULL)
+			appendStringInfoChar(url, (char) c);
+		else
+			appendStringInfo(url, "%%%02X", c);
+	}
+}
+
+static char *
+build_url(const DtmCall *call)
+{
+	const DtmTrans *trans = call->trans;
+	const DtmBranch *branch = &trans->branches[call->branch];
+	const char *address = branch->address[call->phase];
+	const char *query = strchr(address, '?');
+	StringInfoData url;
+
+	initStringInfo(&url);
+	appendStringInfoString(&url, address);
+	if (query == NULL)
+		appendStringInfoChar(&url, '?');
+	else if (query[1] != '\0' && address[strlen(address) - 1] != '&')
+		appendStringInfoChar(&url, '&');
+	appendStringInfoString(&url, "gid=");
+	append_encoded(&url, trans->gid);
+	appendStringInfo(&url, "&trans_type=%s&branch_id=%s&op=%s",
+					 dtm_mode_name(trans->mode), branch->branch_id,
+					 dtm_op_name(trans->mode, call->phase));
+	return url.data;
+}
+
+static void
+build_headers(DtmCall *call)
+{
+	const DtmTrans *trans = call->trans;
+	const DtmBranch *branch = &trans->branches[call->branch];
+	const char **headers;
+	const char **next;
+
+	headers = palloc(sizeof(char *) * (count_headers(trans->headers) +
+									   count_headers(branch->headers) + 1));
+	next = headers;
+	if (!names_content_type(trans->headers) &&
+		!names_content_type(branch->headers))
+		*next++ = "Content-Type: application/json";
+	next = append_headers(next, trans->headers, call->context);
+	next = append_headers(next, branch->headers, call->context);
+	call->request.headers = headers;
+	call->request.nheaders = (int) (next - headers);
+}
+
+static bool
+names_content_type(const char *headers)
+{
+	static const char name[] = "content-type:";
+
+	for (; headers != NULL && *headers != '\0'; headers += strlen(headers) + 1)
+	{
+		if (pg_strncasecmp(headers, name, sizeof(name) - 1) == 0)
+			return true;
+	}
+	return false;
+}
+
+static const char **
+append_headers(const char **next, const char *headers, MemoryContext context)
+{
+	for (; headers != NULL && *headers != '\0'; headers += strlen(headers) + 1)
+		*next++ = MemoryContextStrdup(context, headers);
+	return next;
+}
+
+static int
+count_headers(const char *headers)
+{
+	int			n = 0;
+
+	for (; headers != NULL && *headers != '\0'; headers += strlen(headers) + 1)
+		n++;
+	return n;
+}
+
+/* A copy: the transaction may leave memory before the call ends. */
+static void
+read_payload(DtmCall *call)
+{
+	const DtmBranch *branch = &call->trans->branches[call->branch];
+	DtmHttpRequest *request = &call->request;
+
+	if (branch->payload_size == 0)
+		return;
+	if (branch->payload != NULL)
+	{
+		char	   *copy = MemoryContextAlloc(call->context, branch->payload_size);
+
+		memcpy(copy, branch->payload, branch->payload_size);
+		request->body = copy;
+		request->body_size = branch->payload_size;
+	}
+	else
+	{
+		dtm_store_begin();
+		request->body = dtm_store_payload(call->trans->id, call->branch,
+										  call->context, &request->body_size);
+		dtm_store_commit(false);
+		MemoryContextSwitchTo(call->context);
+		if (request->body == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("the payload is missing from dtm.branch")));
+	}
+}
+
+static void
+drive_sql(DtmTime now)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &with_executor)
+	{
+		DtmCall    *call = dlist_container(DtmCall, node, iter.cur);
+		DtmExecutorResult result;
+
+		if (!dtm_executor_result(call->executor, &result))
+			continue;
+		dlist_delete(&call->node);
+		executors_from = 0;
+		end_call(call, sql_targets, result.answer, true,
+				 result.error[0] == '\0' ? NULL : result.error,
+				 result.recorded, now);
+	}
+
+	while (now >= executors_from)
+	{
+		DtmWaiting *next = dtm_targets_next(sql_targets, now);
+
+		if (next == NULL)
+			break;
+		start_sql((DtmCall *) next, now);
+	}
+}
+
+static void
+start_sql(DtmCall *call, DtmTime now)
+{
+	char		error[DTM_MAX_ERROR] = "";
+	char		key[32];
+
+	call->executor = dtm_executor_start(call->trans->owner, call->trans->id,
+										call->branch, call->phase,
+										call->timeout, error);
+	if (call->executor >= 0)
+	{
+		dlist_push_tail(&with_executor, &call->node);
+		return;
+	}
+
+	/* None is free: it waits for one no longer than it may run. */
+	if (call->give_up_at == 0)
+		call->give_up_at = now + call->timeout * DTM_MS;
+	if (now >= call->give_up_at)
+	{
+		end_call(call, sql_targets, DTM_ANSWER_ERROR, true, error, false, now);
+		return;
+	}
+	executors_from = now + EXECUTOR_PAUSE;
+	snprintf(key, sizeof(key), "role %u", call->trans->owner);
+	dtm_target_forget(sql_targets, &call->waiting);
+	if (!dtm_target_enqueue(sql_targets, key, &call->waiting))
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+}
+
+static void
+end_call(DtmCall *call, DtmTargets *targets, DtmAnswer answer, bool answered,
+		 const char *error, bool recorded, DtmTime now)
+{
+	DtmTrans   *trans = call->trans;
+	int			branch = call->branch;
+	DtmPhase	phase = call->phase;
+
+	dtm_target_ended(targets, &call->waiting, answered, now);
+	if (trans == NULL)
+	{
+		free_call(call);
+		return;
+	}
+	trans->branches[branch].op[phase].call = NULL;
+	call->trans = NULL;
+	call_ended(trans, branch, phase, answer, error, recorded);
+	free_call(call);
+}
+
+static void
+free_call(DtmCall *call)
+{
+	if (call->trans != NULL)
+		call->trans->branches[call->branch].op[call->phase].call = NULL;
+	MemoryContextDelete(call->context);
+}
+
+int
+dtm_calls_fd(void)
+{
+	return dtm_http_fd(http);
+}
+
+long
+dtm_calls_timeout(DtmTime now)
+{
+	long		timeout = dtm_http_timeout(http);
+	DtmTime		wake = dtm_targets_wake(http_targets);
+
+	if (dtm_targets_queued(sql_targets) > 0 && executors_from > now)
+		wake = Min(wake, executors_from);
+	if (wake != DTM_NEVER)
+	{
+		long		ms = wake <= now ? 0 : (long) ((wake - now + DTM_MS - 1) / DTM_MS);
+
+		timeout = timeout < 0 ? ms : Min(timeout, ms);
+	}
+	return timeout;
+}
+
+int
+dtm_calls_in_flight(void)
+{
+	return dtm_targets_in_flight(http_targets) +
+		dtm_targets_in_flight(sql_targets);
+}
+
+int
+dtm_calls_queued(void)
+{
+	return dtm_targets_queued(http_targets) + dtm_targets_queued(sql_targets);
+}
+
+int
+dtm_calls_open_circuits(void)
+{
+	return dtm_targets_open_circuits(http_targets);
+}

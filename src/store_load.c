@@ -1,0 +1,485 @@
+/*
+ * store_load.c: reading transactions from their tables into memory.
+ *
+ * Three statements for any number of transactions: rows, branches, ops.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "settings.h"
+#include "store.h"
+#include "store_plan.h"
+
+static DtmStatement trans_rows = {
+	"SELECT id, gid, mode, status, owner, concurrent, deadline,"
+	" retry_interval, retry_limit, request_timeout, branch_headers, reason,"
+	" hurried_at, created_at, due"
+	" FROM dtm.trans WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
+	" ORDER BY id",
+	1, {INT8ARRAYOID}
+};
+
+static DtmStatement branch_rows = {
+	"SELECT id, branch, branch_id, forward, backward, predecessors,"
+	" request_timeout, retry_limit, branch_headers,"
+	" pg_catalog.octet_length(payload),"
+	" CASE WHEN pg_catalog.octet_length(payload) OPERATOR(pg_catalog.<=) $2"
+	" THEN payload END"
+	" FROM dtm.branch WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
+	" ORDER BY id, branch",
+	2, {INT8ARRAYOID, INT4OID}
+};
+
+static DtmStatement op_rows = {
+	"SELECT id, branch, phase, status, stuck, attempts, failed_attempts, streak,"
+	" next_attempt, last_attempt, last_error"
+	" FROM dtm.op WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
+	" ORDER BY id",
+	1, {INT8ARRAYOID}
+};
+
+/* Small pages: the tail of the index is read over and over. */
+static DtmStatement due_ids = {
+	"SELECT id, due FROM dtm.trans"
+	" WHERE (due, id) OPERATOR(pg_catalog.>) ($1, $2)"
+	" AND due OPERATOR(pg_catalog.<=) $3 AND due IS NOT NULL"
+	" AND id OPERATOR(pg_catalog.%) $5 OPERATOR(pg_catalog.=) $4"
+	" ORDER BY due, id LIMIT $6",
+	6, {TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}
+};
+
+static DtmStatement range_ids = {
+	"SELECT id FROM dtm.trans"
+	" WHERE id OPERATOR(pg_catalog.>=) $1 AND id OPERATOR(pg_catalog.<=) $2"
+	" AND due IS NOT NULL"
+	" AND id OPERATOR(pg_catalog.%) $4 OPERATOR(pg_catalog.=) $3"
+	" ORDER BY id LIMIT $5",
+	5, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}
+};
+
+static DtmStatement last_id = {
+	"SELECT last_value FROM dtm.trans_id_seq", 0, {0}
+};
+
+static DtmStatement payload_row = {
+	"SELECT payload FROM dtm.branch WHERE id OPERATOR(pg_catalog.=) $1"
+	" AND branch OPERATOR(pg_catalog.=) $2",
+	2, {INT8OID, INT4OID}
+};
+
+static void read_trans(DtmLoaded *loaded, HeapTuple row, TupleDesc desc);
+static void read_branches(DtmLoaded *loaded, int nloaded);
+static void read_branch(DtmBranch *branch, HeapTuple row, TupleDesc desc);
+static void read_ops(DtmLoaded *loaded, int nloaded);
+static void read_op(DtmOp *op, HeapTuple row, TupleDesc desc,
+					DtmTime hurried_at);
+static DtmLoaded *find_loaded(DtmLoaded *loaded, int nloaded, int64 id);
+static int	take_ids(int64 *ids);
+
+/* One column of the current row; *is_null may be ignored by the caller. */
+static inline Datum
+column(HeapTuple row, TupleDesc desc, int number, bool *is_null)
+{
+	return SPI_getbinval(row, desc, number, is_null);
+}
+
+static int64
+interval_us(Datum value)
+{
+	Interval   *interval = DatumGetIntervalP(value);
+
+	return interval->time + interval->day * USECS_PER_DAY +
+		interval->month * (DAYS_PER_MONTH * USECS_PER_DAY);
+}
+
+static int64
+column_us(HeapTuple row, TupleDesc desc, int number, int64 if_null)
+{
+	bool		is_null;
+	Datum		value = column(row, desc, number, &is_null);
+
+	return is_null ? if_null : interval_us(value);
+}
+
+static int64
+column_time(HeapTuple row, TupleDesc desc, int number, int64 if_null)
+{
+	bool		is_null;
+	Datum		value = column(row, desc, number, &is_null);
+
+	return is_null ? if_null : DatumGetTimestampTz(value);
+}
+
+static int32
+column_int4(HeapTuple row, TupleDesc desc, int number, int32 if_null)
+{
+	bool		is_null;
+	Datum		value = column(row, desc, number, &is_null);
+
+	return is_null ? if_null : DatumGetInt32(value);
+}
+
+static char *
+column_text(HeapTuple row, TupleDesc desc, int number)
+{
+	bool		is_null;
+	Datum		value = column(row, desc, number, &is_null);
+
+	return is_null ? NULL : TextDatumGetCString(value);
+}
+
+/* {"Name": "value", ...} as strings "Name: value", one after the other. */
+static char *
+column_headers(HeapTuple row, TupleDesc desc, int number)
+{
+	bool		is_null;
+	Datum		value = column(row, desc, number, &is_null);
+	StringInfoData list;
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue	v;
+
+	if (is_null)
+		return NULL;
+	initStringInfo(&list);
+	iterator = JsonbIteratorInit(&DatumGetJsonbP(value)->root);
+	while ((token = JsonbIteratorNext(&iterator, &v, true)) != WJB_DONE)
+	{
+		if (token != WJB_KEY && token != WJB_VALUE)
+			continue;
+		if (v.type != jbvString)
+			continue;			/* refused when it was registered */
+		appendBinaryStringInfo(&list, v.val.string.val, v.val.string.len);
+		if (token == WJB_KEY)
+			appendStringInfoString(&list, ": ");
+		else
+			appendStringInfoChar(&list, '\0');
+	}
+	/* StringInfo ends with a zero byte of its own: the empty string */
+	return list.data;
+}
+
+int
+dtm_store_load(const int64 *ids, int nids, MemoryContext parent,
+			   DtmLoaded *loaded)
+{
+	Datum		array = dtm_int8_array(ids, nids);
+	SPITupleTable *rows;
+	int			nloaded;
+
+	dtm_statement_run(&trans_rows, &array, NULL, SPI_OK_SELECT);
+	rows = SPI_tuptable;
+	nloaded = (int) SPI_processed;
+	if (nloaded > nids)
+		elog(ERROR, "%d transactions have %d ids", nloaded, nids);
+
+	for (int i = 0; i < nloaded; i++)
+	{
+		MemoryContext context = AllocSetContextCreate(parent,
+													  "dtm transaction",
+													  ALLOCSET_SMALL_SIZES);
+		MemoryContext before = MemoryContextSwitchTo(context);
+
+		loaded[i].context = context;
+		read_trans(&loaded[i], rows->vals[i], rows->tupdesc);
+		MemoryContextSwitchTo(before);
+	}
+	SPI_freetuptable(rows);
+
+	if (nloaded > 0)
+	{
+		Datum		values[2] = {array, Int32GetDatum(DTM_INLINE_PAYLOAD)};
+
+		dtm_statement_run(&branch_rows, values, NULL, SPI_OK_SELECT);
+		read_branches(loaded, nloaded);
+		dtm_statement_run(&op_rows, &array, NULL, SPI_OK_SELECT);
+		read_ops(loaded, nloaded);
+	}
+	return nloaded;
+}
+
+static void
+read_trans(DtmLoaded *loaded, HeapTuple row, TupleDesc desc)
+{
+	DtmTrans   *trans = palloc0(sizeof(DtmTrans));
+	bool		is_null;
+
+	trans->id = DatumGetInt64(column(row, desc, 1, &is_null));
+	trans->gid = column_text(row, desc, 2);
+	trans->mode = (DtmMode) DatumGetChar(column(row, desc, 3, &is_null));
+	trans->status = (DtmStatus) DatumGetChar(column(row, desc, 4, &is_null));
+	trans->stored_status = trans->status;
+	trans->owner = DatumGetObjectId(column(row, desc, 5, &is_null));
+	trans->concurrent = DatumGetBool(column(row, desc, 6, &is_null));
+	trans->deadline = column_time(row, desc, 7, DTM_NEVER);
+	trans->retry_interval = column_us(row, desc, 8,
+									  dtm_default_retry_interval * DTM_MS);
+	trans->retry_limit = column_int4(row, desc, 9, 0);
+	trans->request_timeout = column_us(row, desc, 10,
+									   dtm_default_request_timeout * DTM_MS) / DTM_MS;
+	trans->headers = column_headers(row, desc, 11);
+	trans->reason = column_text(row, desc, 12);
+	loaded->hurried_at = column_time(row, desc, 13, 0);
+	loaded->created_at = column_time(row, desc, 14, 0);
+	trans->due = column_time(row, desc, 15, DTM_NEVER);
+	loaded->trans = trans;
+}
+
+static void
+read_branches(DtmLoaded *loaded, int nloaded)
+{
+	SPITupleTable *rows = SPI_tuptable;
+	int			nrows = (int) SPI_processed;
+	bool		is_null;
+
+	for (int i = 0; i < nrows;)
+	{
+		int64		id = DatumGetInt64(column(rows->vals[i], rows->tupdesc, 1,
+											  &is_null));
+		DtmLoaded  *one = find_loaded(loaded, nloaded, id);
+		int			n = 1;
+
+		while (i + n < nrows &&
+			   DatumGetInt64(column(rows->vals[i + n], rows->tupdesc, 1,
+									&is_null)) == id)
+			n++;
+
+		/* A branch that was registered since the first statement: not yet. */
+		if (one != NULL)
+		{
+			MemoryContext before = MemoryContextSwitchTo(one->context);
+			DtmTrans   *trans = one->trans;
+
+			trans->nbranches = n;
+			trans->branches = MemoryContextAllocExtended(one->context,
+														 n * sizeof(DtmBranch),
+														 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+			for (int b = 0; b < n; b++)
+			{
+				if (DatumGetInt32(column(rows->vals[i + b], rows->tupdesc, 2,
+										 &is_null)) != b)
+					ereport(ERROR,
+							(errcode(ERRCODE_DATA_CORRUPTED),
+							 errmsg("global transaction \"%s\" lacks branch %d",
+									trans->gid, b + 1)));
+				read_branch(&trans->branches[b], rows->vals[i + b],
+							rows->tupdesc);
+			}
+			MemoryContextSwitchTo(before);
+		}
+		i += n;
+	}
+	SPI_freetuptable(rows);
+}
+
+static void
+read_branch(DtmBranch *branch, HeapTuple row, TupleDesc desc)
+{
+	bool		is_null;
+	Datum		value;
+
+	branch->branch_id = column_text(row, desc, 3);
+	branch->address[DTM_FORWARD] = column_text(row, desc, 4);
+	branch->address[DTM_BACKWARD] = column_text(row, desc, 5);
+
+	value = column(row, desc, 6, &is_null);
+	if (!is_null)
+	{
+		ArrayType  *array = DatumGetArrayTypeP(value);
+
+		branch->npredecessors = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+		branch->predecessors = palloc(Max(branch->npredecessors, 1) * sizeof(int32));
+		memcpy(branch->predecessors, ARR_DATA_PTR(array),
+			   branch->npredecessors * sizeof(int32));
+	}
+	branch->request_timeout = column_us(row, desc, 7, 0) / DTM_MS;
+	branch->retry_limit = column_int4(row, desc, 8, 0);
+	branch->headers = column_headers(row, desc, 9);
+	branch->payload_size = (size_t) column_int4(row, desc, 10, 0);
+
+	value = column(row, desc, 11, &is_null);
+	if (!is_null)
+	{
+		bytea	   *bytes = DatumGetByteaPP(value);
+
+		branch->payload = palloc(Max(branch->payload_size, 1));
+		memcpy(branch->payload, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+	}
+	for (int phase = 0; phase < DTM_PHASES; phase++)
+		branch->op[phase].status = DTM_OP_PREPARED;
+}
+
+static void
+read_ops(DtmLoaded *loaded, int nloaded)
+{
+	SPITupleTable *rows = SPI_tuptable;
+	int			nrows = (int) SPI_processed;
+
+	for (int i = 0; i < nrows; i++)
+	{
+		HeapTuple	row = rows->vals[i];
+		TupleDesc	desc = rows->tupdesc;
+		bool		is_null;
+		DtmLoaded  *one = find_loaded(loaded, nloaded,
+									  DatumGetInt64(column(row, desc, 1, &is_null)));
+		int			branch = DatumGetInt32(column(row, desc, 2, &is_null));
+		int			phase = DatumGetInt16(column(row, desc, 3, &is_null));
+
+		if (one != NULL && branch >= 0 && branch < one->trans->nbranches &&
+			phase >= 0 && phase < DTM_PHASES)
+		{
+			MemoryContext before = MemoryContextSwitchTo(one->context);
+
+			read_op(&one->trans->branches[branch].op[phase], row, desc,
+					one->hurried_at);
+			MemoryContextSwitchTo(before);
+		}
+	}
+	SPI_freetuptable(rows);
+}
+
+static void
+read_op(DtmOp *op, HeapTuple row, TupleDesc desc, DtmTime hurried_at)
+{
+	bool		is_null;
+
+	op->status = (DtmOpStatus) DatumGetChar(column(row, desc, 4, &is_null));
+	op->stuck = DatumGetBool(column(row, desc, 5, &is_null));
+	op->attempts = column_int4(row, desc, 6, 0);
+	op->failed_attempts = column_int4(row, desc, 7, 0);
+	op->streak = column_int4(row, desc, 8, 0);
+	op->due = column_time(row, desc, 9, 0);
+	op->last_attempt = column_time(row, desc, 10, 0);
+	op->last_error = column_text(row, desc, 11);
+	op->in_doubt = op->attempts > 0;
+
+	/* Somebody said "now" after this wait had begun. */
+	if (op->last_attempt < hurried_at)
+		op->due = 0;
+}
+
+/* loaded is in order of id */
+static DtmLoaded *
+find_loaded(DtmLoaded *loaded, int nloaded, int64 id)
+{
+	int			low = 0;
+	int			high = nloaded - 1;
+
+	while (low <= high)
+	{
+		int			middle = low + (high - low) / 2;
+		int64		here = loaded[middle].trans->id;
+
+		if (here == id)
+			return &loaded[middle];
+		if (here < id)
+			low = middle + 1;
+		else
+			high = middle - 1;
+	}
+	return NULL;
+}
+
+int
+dtm_store_due(DtmDueCursor *cursor, DtmTime until, int shard, int nshards,
+			  int64 *ids, int max)
+{
+	Datum		values[6] = {
+		TimestampTzGetDatum(cursor->due), Int64GetDatum(cursor->id),
+		TimestampTzGetDatum(until), Int64GetDatum(shard),
+		Int64GetDatum(nshards), Int64GetDatum(max)
+	};
+	int			n;
+
+	dtm_statement_run(&due_ids, values, NULL, SPI_OK_SELECT);
+	n = (int) SPI_processed;
+	if (n > 0)
+	{
+		HeapTuple	last = SPI_tuptable->vals[n - 1];
+		bool		is_null;
+
+		cursor->id = DatumGetInt64(column(last, SPI_tuptable->tupdesc, 1,
+										  &is_null));
+		cursor->due = column_time(last, SPI_tuptable->tupdesc, 2, DTM_NEVER);
+	}
+	return take_ids(ids);
+}
+
+int
+dtm_store_range(int64 *from, int64 to, int shard, int nshards, int64 *ids,
+				int max)
+{
+	Datum		values[5] = {
+		Int64GetDatum(*from), Int64GetDatum(to), Int64GetDatum(shard),
+		Int64GetDatum(nshards), Int64GetDatum(max)
+	};
+	int			n;
+
+	dtm_statement_run(&range_ids, values, NULL, SPI_OK_SELECT);
+	n = take_ids(ids);
+	if (n > 0)
+		*from = ids[n - 1] + 1;
+	return n;
+}
+
+static int
+take_ids(int64 *ids)
+{
+	int			n = (int) SPI_processed;
+	bool		is_null;
+
+	for (int i = 0; i < n; i++)
+		ids[i] = DatumGetInt64(column(SPI_tuptable->vals[i],
+									  SPI_tuptable->tupdesc, 1, &is_null));
+	SPI_freetuptable(SPI_tuptable);
+	return n;
+}
+
+int64
+dtm_store_last_id(void)
+{
+	int64		id;
+	bool		is_null;
+
+	dtm_statement_run(&last_id, NULL, NULL, SPI_OK_SELECT);
+	id = DatumGetInt64(column(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+							  &is_null));
+	SPI_freetuptable(SPI_tuptable);
+	return id;
+}
+
+char *
+dtm_store_payload(int64 id, int branch, MemoryContext context, size_t *size)
+{
+	Datum		values[2] = {Int64GetDatum(id), Int32GetDatum(branch)};
+	char	   *payload = NULL;
+
+	*size = 0;
+	dtm_statement_run(&payload_row, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 1)
+	{
+		bool		is_null;
+		Datum		value = column(SPI_tuptable->vals[0],
+								   SPI_tuptable->tupdesc, 1, &is_null);
+
+		if (!is_null)
+		{
+			bytea	   *bytes = DatumGetByteaPP(value);
+
+			*size = VARSIZE_ANY_EXHDR(bytes);
+			payload = MemoryContextAllocHuge(context, Max(*size, 1));
+			memcpy(payload, VARDATA_ANY(bytes), *size);
+			if ((Pointer) bytes != DatumGetPointer(value))
+				pfree(bytes);
+		}
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return payload;
+}

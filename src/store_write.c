@@ -1,0 +1,180 @@
+/*
+ * store_write.c: writing decisions, marks and schedules, many at once.
+ *
+ * The worker never waits for a user. A row of dtm.trans that somebody has
+ * locked is passed over and tried again; a change is made only if the status
+ * is still the one that it was decided from.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "decide.h"
+#include "store.h"
+#include "store_plan.h"
+
+static DtmStatement change_rows = {
+	"UPDATE dtm.trans AS t SET status = c.new, due = c.due,"
+	" finished_at = CASE WHEN c.due IS NULL THEN pg_catalog.clock_timestamp() END,"
+	" reason = CASE WHEN c.reason IS NULL THEN t.reason ELSE c.reason END"
+	" FROM pg_catalog.unnest($1, $2, $3, $4, $5)"
+	" AS c (id, old, new, due, reason)"
+	" CROSS JOIN LATERAL (SELECT r.ctid AS place FROM dtm.trans AS r"
+	" WHERE r.id OPERATOR(pg_catalog.=) c.id"
+	" AND r.status OPERATOR(pg_catalog.=) c.old"
+	" FOR NO KEY UPDATE SKIP LOCKED) AS free"
+	" WHERE t.ctid OPERATOR(pg_catalog.=) free.place"
+	" RETURNING t.id",
+	5, {INT8ARRAYOID, CHARARRAYOID, CHARARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID}
+};
+
+/* What an executor has committed as done is done: its row is not touched. */
+static DtmStatement op_rows = {
+	"INSERT INTO dtm.op AS o (id, branch, phase, status, stuck, attempts,"
+	" failed_attempts, streak, next_attempt, last_attempt, last_error)"
+	" SELECT * FROM pg_catalog.unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+	" ON CONFLICT (id, branch, phase) DO UPDATE SET"
+	" status = excluded.status, stuck = excluded.stuck,"
+	" attempts = excluded.attempts,"
+	" failed_attempts = excluded.failed_attempts, streak = excluded.streak,"
+	" next_attempt = excluded.next_attempt,"
+	" last_attempt = excluded.last_attempt, last_error = excluded.last_error"
+	" WHERE o.status OPERATOR(pg_catalog.<>) 'S'",
+	11, {INT8ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, CHARARRAYOID, BOOLARRAYOID,
+		INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID,
+	TIMESTAMPTZARRAYOID, TEXTARRAYOID}
+};
+
+typedef struct Column
+{
+	Datum	   *values;
+	bool	   *nulls;
+} Column;
+
+static Column
+new_column(int n)
+{
+	Column		c;
+
+	c.values = palloc(sizeof(Datum) * n);
+	c.nulls = palloc0(sizeof(bool) * n);
+	return c;
+}
+
+static void
+put_text(Column *c, int i, const char *text)
+{
+	c->nulls[i] = text == NULL;
+	c->values[i] = text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
+}
+
+static void
+put_time(Column *c, int i, DtmTime time, DtmTime null_value)
+{
+	c->nulls[i] = time == null_value;
+	c->values[i] = TimestampTzGetDatum(time);
+}
+
+void
+dtm_store_change(DtmChange *changes, int nchanges)
+{
+	Column		id = new_column(nchanges);
+	Column		from = new_column(nchanges);
+	Column		to = new_column(nchanges);
+	Column		due = new_column(nchanges);
+	Column		reason = new_column(nchanges);
+	Datum		values[5];
+	int			left = 0;
+
+	for (int i = 0; i < nchanges; i++)
+	{
+		id.values[i] = Int64GetDatum(changes[i].id);
+		from.values[i] = CharGetDatum(changes[i].from);
+		to.values[i] = CharGetDatum(changes[i].to);
+		/* DTM_NEVER is 'infinity': unfinished, and nothing to be done now */
+		due.values[i] = TimestampTzGetDatum(changes[i].due);
+		due.nulls[i] = dtm_status_is_final(changes[i].to);
+		put_text(&reason, i, changes[i].reason);
+		changes[i].made = false;
+	}
+	values[0] = dtm_array(id.values, NULL, nchanges, INT8OID);
+	values[1] = dtm_array(from.values, NULL, nchanges, CHAROID);
+	values[2] = dtm_array(to.values, NULL, nchanges, CHAROID);
+	values[3] = dtm_array(due.values, due.nulls, nchanges, TIMESTAMPTZOID);
+	values[4] = dtm_array(reason.values, reason.nulls, nchanges, TEXTOID);
+	dtm_statement_run(&change_rows, values, NULL, SPI_OK_UPDATE_RETURNING);
+
+	/* They come back in the order in which they went in, some missing. */
+	for (uint64 row = 0; row < SPI_processed; row++)
+	{
+		bool		is_null;
+		int64		made = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[row],
+													   SPI_tuptable->tupdesc, 1,
+													   &is_null));
+
+		for (int tried = 0; tried < nchanges; tried++)
+		{
+			int			i = (left + tried) % nchanges;
+
+			if (changes[i].id == made)
+			{
+				changes[i].made = true;
+				left = i + 1;
+				break;
+			}
+		}
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+void
+dtm_store_ops(const DtmOpRow *rows, int nrows)
+{
+	Column		id = new_column(nrows);
+	Column		branch = new_column(nrows);
+	Column		phase = new_column(nrows);
+	Column		status = new_column(nrows);
+	Column		stuck = new_column(nrows);
+	Column		attempts = new_column(nrows);
+	Column		failed = new_column(nrows);
+	Column		streak = new_column(nrows);
+	Column		next = new_column(nrows);
+	Column		last = new_column(nrows);
+	Column		error = new_column(nrows);
+	Datum		values[11];
+
+	for (int i = 0; i < nrows; i++)
+	{
+		const DtmOp *op = rows[i].op;
+
+		id.values[i] = Int64GetDatum(rows[i].id);
+		branch.values[i] = Int32GetDatum(rows[i].branch);
+		phase.values[i] = Int16GetDatum(rows[i].phase);
+		status.values[i] = CharGetDatum(op->status);
+		stuck.values[i] = BoolGetDatum(op->stuck);
+		attempts.values[i] = Int32GetDatum(op->attempts);
+		failed.values[i] = Int32GetDatum(op->failed_attempts);
+		streak.values[i] = Int32GetDatum(op->streak);
+		put_time(&next, i,
+				 op->status == DTM_OP_PREPARED ? op->due : DTM_NEVER,
+				 DTM_NEVER);
+		put_time(&last, i, op->last_attempt, 0);
+		put_text(&error, i, op->last_error);
+	}
+	values[0] = dtm_array(id.values, NULL, nrows, INT8OID);
+	values[1] = dtm_array(branch.values, NULL, nrows, INT4OID);
+	values[2] = dtm_array(phase.values, NULL, nrows, INT2OID);
+	values[3] = dtm_array(status.values, NULL, nrows, CHAROID);
+	values[4] = dtm_array(stuck.values, NULL, nrows, BOOLOID);
+	values[5] = dtm_array(attempts.values, NULL, nrows, INT4OID);
+	values[6] = dtm_array(failed.values, NULL, nrows, INT4OID);
+	values[7] = dtm_array(streak.values, NULL, nrows, INT4OID);
+	values[8] = dtm_array(next.values, next.nulls, nrows, TIMESTAMPTZOID);
+	values[9] = dtm_array(last.values, last.nulls, nrows, TIMESTAMPTZOID);
+	values[10] = dtm_array(error.values, error.nulls, nrows, TEXTOID);
+	dtm_statement_run(&op_rows, values, NULL, SPI_OK_INSERT);
+}
