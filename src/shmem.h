@@ -65,8 +65,19 @@ dtm_shard_number(int64 id, int nshards)
 	return (int) ((uint64) id % (uint64) nshards);
 }
 
-/* Worker side. Attach before the first read of the tables: nothing is missed. */
-extern DtmShard *dtm_shard_attach(Oid database, int number);	/* NULL: none free */
+/*
+ * Worker side. First the lock, for the rest of the session, so that two workers
+ * of one shard never both run; false: another has it. It is a lock of its own
+ * kind, out of reach of pg_advisory_lock.
+ */
+extern bool dtm_shard_lock(int number);
+
+/*
+ * Then attach, before the first read of the tables: nothing is missed. NULL:
+ * no slot is free, or the database's workers are blocked; the worker exits and
+ * the launcher tries again. Detached at the process's exit by itself.
+ */
+extern DtmShard *dtm_shard_attach(Oid database, int number);
 extern void dtm_shard_detach(DtmShard *shard);
 
 typedef struct DtmMail
@@ -77,7 +88,7 @@ typedef struct DtmMail
 	int64		lost_max;
 } DtmMail;
 
-/* Take up to max ids and whatever flags there are. */
+/* Take up to max ids and whatever flags there are; again while nids = max. */
 extern void dtm_shard_receive(DtmShard *shard, int64 *ids, int max,
 							  DtmMail *mail);
 
@@ -95,6 +106,57 @@ extern bool dtm_worker_is_running(Oid database);
  */
 extern ConditionVariable *dtm_outcome_cv(int64 id);
 extern void dtm_outcome_broadcast(int64 id);
+
+/*
+ * What the launcher is told. All of it is safe in a COMMIT or ABORT callback,
+ * but for dtm_block_workers.
+ */
+extern void dtm_launcher_attach(void);	/* launcher only */
+extern void dtm_launcher_look(void);	/* the list of databases has changed */
+extern void dtm_launcher_recheck(Oid database); /* its extension or its block
+												 * came or went */
+extern void dtm_launcher_note_exit(void);	/* some worker has ended */
+
+/* Take what has been asked for; returns how many of database[] to recheck. */
+#define DTM_MAX_RECHECKS 64
+extern int	dtm_launcher_receive(Oid database[DTM_MAX_RECHECKS], bool *look,
+								 bool *recheck_all);
+
+/* Does a worker of this shard have a slot? */
+extern bool dtm_shard_is_running(Oid database, int number);
+
+/* The database is gone: its slots are free. */
+extern void dtm_shmem_forget(Oid database);
+
+/*
+ * Workers of the database may not start until this backend takes all its
+ * blocks away, at the end of its transaction. Raises an error when the list is
+ * full.
+ */
+extern void dtm_block_workers(Oid database);
+extern void dtm_unblock_workers(void);
+extern bool dtm_workers_are_blocked(Oid database);
+
+/*
+ * A transaction that created, dropped or updated the extension was prepared:
+ * from now on COMMIT PREPARED and ROLLBACK PREPARED concern the launcher.
+ */
+extern void dtm_note_prepared_ddl(void);
+extern bool dtm_prepared_ddl_noted(void);
+
+/* Answers of the processes that look for the extension in a database. */
+#define DTM_MAX_PROBES 2
+typedef enum DtmProbeAnswer
+{
+	DTM_PROBE_NONE,				/* no answer (yet) */
+	DTM_PROBE_ABSENT,
+	DTM_PROBE_PRESENT,
+	DTM_PROBE_OTHER_VERSION		/* its SQL is not that of this library */
+} DtmProbeAnswer;
+
+extern uint32 dtm_probe_reset(int index);	/* returns the ticket for answering */
+extern void dtm_probe_answer(int index, uint32 ticket, DtmProbeAnswer answer);
+extern DtmProbeAnswer dtm_probe_result(int index);
 
 static inline void
 dtm_count(DtmShard *shard, DtmCounter which, int64 n)

@@ -1,0 +1,76 @@
+/*
+ * compat.h: every difference between PostgreSQL 15, 16, 17 and 18 that dtm
+ * meets, under one name each. No other file looks at PG_VERSION_NUM, but for
+ * the module's magic block.
+ */
+#ifndef DTM_COMPAT_H
+#define DTM_COMPAT_H
+
+#include "postgres.h"
+
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "postmaster/bgworker.h"
+#include "storage/latch.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+#if PG_VERSION_NUM >= 180000
+#include "storage/waiteventset.h"
+#endif
+
+/* 16: one ownership check for all kinds of objects */
+static inline bool
+dtm_owns_database(Oid database, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(DatabaseRelationId, database, role);
+#else
+	return pg_database_ownercheck(database, role);
+#endif
+}
+
+static inline bool
+dtm_owns_extension(Oid extension, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(ExtensionRelationId, extension, role);
+#else
+	return pg_extension_ownercheck(extension, role);
+#endif
+}
+
+/* 17: a set belongs to a resource owner instead of a memory context */
+static inline WaitEventSet *
+dtm_create_wait_event_set(int nevents)
+{
+	/* One that lives as long as the process. */
+#if PG_VERSION_NUM >= 170000
+	return CreateWaitEventSet(NULL, nevents);
+#else
+	return CreateWaitEventSet(TopMemoryContext, nevents);
+#endif
+}
+
+/*
+ * 17: wait events of extensions have names. The first call in a process must
+ * not be under a lock or in a callback; cache is a static of the caller.
+ */
+static inline uint32
+dtm_wait_event(uint32 *cache, const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	if (*cache == 0)
+		*cache = WaitEventExtensionNew(name);
+	return *cache;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/* 17: a background worker may be a role that cannot log in */
+#ifndef BGWORKER_BYPASS_ROLELOGINCHECK
+#define BGWORKER_BYPASS_ROLELOGINCHECK 0
+#endif
+
+#endif
