@@ -167,6 +167,15 @@ dtm_call_withdraw(DtmTrans *trans, int branch, DtmPhase phase)
 	return true;
 }
 
+bool
+dtm_call_is_hopeless(const DtmTrans *trans, int branch, DtmPhase phase)
+{
+	const DtmCall *call = trans->branches[branch].op[phase].call;
+
+	return call != NULL && !call->waiting.in_flight &&
+		dtm_target_is_open(&call->waiting);
+}
+
 void
 dtm_calls_forget(DtmTrans *trans)
 {

@@ -44,6 +44,10 @@ extern void dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase);
 /* Take back a call that is only queued; false: it is under way. */
 extern bool dtm_call_withdraw(DtmTrans *trans, int branch, DtmPhase phase);
 
+/* Is it queued at a server that does not answer at present? */
+extern bool dtm_call_is_hopeless(const DtmTrans *trans, int branch,
+								 DtmPhase phase);
+
 /* The transaction leaves memory: its calls' results no longer matter. */
 extern void dtm_calls_forget(DtmTrans *trans);
 

@@ -82,7 +82,7 @@ typedef struct DtmOpRow
 	int64		id;
 	int			branch;
 	DtmPhase	phase;
-	const DtmOp *op;
+	DtmOp	   *op;
 } DtmOpRow;
 
 extern void dtm_store_ops(const DtmOpRow *rows, int nrows);

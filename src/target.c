@@ -270,6 +270,12 @@ dtm_target_forget(DtmTargets *targets, DtmWaiting *call)
 	place_target(targets, target);
 }
 
+bool
+dtm_target_is_open(const DtmWaiting *call)
+{
+	return call->target != NULL && call->target->open;
+}
+
 DtmTime
 dtm_targets_wake(DtmTargets *targets)
 {

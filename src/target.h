@@ -55,6 +55,9 @@ extern void dtm_target_ended(DtmTargets *targets, DtmWaiting *call,
 /* Forget a call, queued or in flight, without learning anything from it. */
 extern void dtm_target_forget(DtmTargets *targets, DtmWaiting *call);
 
+/* Does the call's target, at present, not answer? */
+extern bool dtm_target_is_open(const DtmWaiting *call);
+
 /* When the earliest pause of a target with queued calls ends; DTM_NEVER. */
 extern DtmTime dtm_targets_wake(DtmTargets *targets);
 

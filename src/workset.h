@@ -30,8 +30,6 @@ typedef struct DtmHeld
 	dlist_node	dirty_node;
 	bool		is_due_listed;
 	bool		is_dirty;
-	bool		ops_dirty;
-	bool		reread;			/* its row was changed by somebody else */
 	DtmTime		write_after;	/* a failed write is not tried before */
 	DtmTime		write_pause;	/* grows with each failure */
 	int			nwaiting;		/* calls that wait for the new status ... */

@@ -1,0 +1,109 @@
+/*
+ * retention.c: finished transactions and barrier rows go when they are old.
+ *
+ * Rows are walked in order of id, which is nearly the order of time, from
+ * where the last step stopped: no index serves this alone, no row is visited
+ * twice in a pass, and the dead rows of one step are not read again by the
+ * next. Each step is one short transaction over a few hundred rows; what is
+ * locked is passed over and found in the next pass.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/timestamp.h"
+
+#include "debug_point.h"
+#include "retention.h"
+#include "settings.h"
+#include "store.h"
+#include "store_plan.h"
+
+#define STEP 500				/* rows */
+
+/*
+ * The walk ends at the first row that is too young to have finished long ago.
+ * Unfinished rows that are older are passed over.
+ */
+static DtmStatement old_transactions = {
+	"WITH page AS MATERIALIZED ("
+	" SELECT id, created_at, finished_at FROM dtm.trans"
+	" WHERE id OPERATOR(pg_catalog.>) $1 ORDER BY id LIMIT $3),"
+	" old AS MATERIALIZED ("
+	" SELECT t.id FROM dtm.trans AS t WHERE t.id OPERATOR(pg_catalog.=) ANY"
+	" (ARRAY(SELECT id FROM page WHERE finished_at OPERATOR(pg_catalog.<) $2))"
+	" FOR UPDATE SKIP LOCKED),"
+	" ids AS MATERIALIZED (SELECT ARRAY(SELECT id FROM old) AS list),"
+	" ops AS (DELETE FROM dtm.op WHERE id OPERATOR(pg_catalog.=) ANY"
+	" ((SELECT list FROM ids)::pg_catalog.int8[])),"
+	" branches AS (DELETE FROM dtm.branch WHERE id OPERATOR(pg_catalog.=) ANY"
+	" ((SELECT list FROM ids)::pg_catalog.int8[])),"
+	" transactions AS (DELETE FROM dtm.trans WHERE id OPERATOR(pg_catalog.=) ANY"
+	" ((SELECT list FROM ids)::pg_catalog.int8[]))"
+	" SELECT pg_catalog.max(id),"
+	" coalesce(pg_catalog.bool_or(created_at OPERATOR(pg_catalog.>=) $2), true)"
+	" OR pg_catalog.count(*) OPERATOR(pg_catalog.<) $3 FROM page",
+	3, {INT8OID, TIMESTAMPTZOID, INT8OID}
+};
+
+static DtmStatement old_barriers = {
+	"WITH page AS MATERIALIZED ("
+	" SELECT id, create_time FROM dtm_barrier.barrier"
+	" WHERE id OPERATOR(pg_catalog.>) $1 ORDER BY id LIMIT $3),"
+	" old AS MATERIALIZED ("
+	" SELECT b.id FROM dtm_barrier.barrier AS b WHERE b.id OPERATOR(pg_catalog.=)"
+	" ANY (ARRAY(SELECT id FROM page WHERE create_time OPERATOR(pg_catalog.<) $2))"
+	" FOR UPDATE SKIP LOCKED),"
+	" barriers AS (DELETE FROM dtm_barrier.barrier WHERE id OPERATOR(pg_catalog.=)"
+	" ANY (ARRAY(SELECT id FROM old)))"
+	" SELECT pg_catalog.max(id),"
+	" coalesce(pg_catalog.bool_or(create_time OPERATOR(pg_catalog.>=) $2), true)"
+	" OR pg_catalog.count(*) OPERATOR(pg_catalog.<) $3 FROM page",
+	3, {INT8OID, TIMESTAMPTZOID, INT8OID}
+};
+
+/* Where a pass has got to; 0: it begins. */
+static int64 transactions_done;
+static int64 barriers_done;
+
+static bool step(DtmStatement *statement, int64 *done, DtmTime before);
+
+bool
+dtm_retention_step(DtmTime now)
+{
+	bool		more;
+
+	dtm_store_begin();
+	more = step(&old_transactions, &transactions_done,
+				now - dtm_retention * DTM_SECOND);
+	more |= step(&old_barriers, &barriers_done,
+				 now - dtm_barrier_retention * DTM_SECOND);
+	DTM_POINT("worker-before-retention-commit");
+	dtm_store_commit(false);
+	return more;
+}
+
+static bool
+step(DtmStatement *statement, int64 *done, DtmTime before)
+{
+	Datum		values[3] = {
+		Int64GetDatum(*done), TimestampTzGetDatum(before), Int64GetDatum(STEP)
+	};
+	bool		is_null;
+	bool		at_end;
+	Datum		last;
+
+	dtm_statement_run(statement, values, NULL, SPI_OK_SELECT);
+	last = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+						 &is_null);
+	at_end = is_null;
+	*done = is_null ? 0 : DatumGetInt64(last);
+	if (!at_end)
+		at_end = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+											SPI_tuptable->tupdesc, 2,
+											&is_null));
+	if (at_end)
+		*done = 0;
+	SPI_freetuptable(SPI_tuptable);
+	return !at_end;
+}
