@@ -12,6 +12,7 @@
 #include "catalog/pg_extension.h"
 #include "postmaster/bgworker.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
@@ -65,6 +66,18 @@ dtm_wait_event(uint32 *cache, const char *name)
 	return *cache;
 #else
 	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/* 18: a process that serves a client says so itself */
+static inline bool
+dtm_is_client(const PGPROC *proc)
+{
+#if PG_VERSION_NUM >= 180000
+	return proc->isRegularBackend;
+#else
+	return !proc->isBackgroundWorker &&
+		(proc->statusFlags & PROC_IS_AUTOVACUUM) == 0;
 #endif
 }
 

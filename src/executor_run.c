@@ -1,0 +1,566 @@
+/*
+ * executor_run.c: one op of a local SQL branch, in one transaction.
+ *
+ * The branch's effect and the op's row "it has succeeded" are one commit, so
+ * the effect happens exactly once, whoever is killed and whoever asks again:
+ *
+ *	 killed before the commit	nothing has happened; the op is run again;
+ *	 killed after it			the op's row says so; whoever asks again is
+ *								told "success" without a call.
+ *
+ * All jobs of one branch follow each other, by a lock that is taken before the
+ * transaction's first snapshot and held until its end. So each job sees, at
+ * every isolation level, all that earlier ones of the same branch have done:
+ *
+ *	 the same op once more		(a worker that was restarted asks again while
+ *								the old job still runs) finds the op's row;
+ *	 an action that comes late	finds that its transaction is no longer
+ *								submitted: that was durable before anything was
+ *								compensated. It does not run;
+ *	 a compensation				finds whether the action has committed. If not,
+ *								there is nothing to undo, and by the line above
+ *								there never will be: success without a call.
+ *
+ * The op's row is written last, after deferred triggers have run, so its lock
+ * is held for no longer than a commit: the worker, which writes rows of failed
+ * attempts (and leaves alone what has succeeded), never waits for a function.
+ *
+ * The function runs with the identity that the process really has; only the
+ * statements on dtm's own tables are lifted above it, one by one.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "storage/lock.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "branch_context.h"
+#include "debug_point.h"
+#include "decide.h"
+#include "executor.h"
+#include "executor_slot.h"
+
+#define SQL_SCHEME "sql:"
+
+/* Tells our lock tags from those of pg_advisory_lock and of the shards. */
+#define BRANCH_LOCK_FIELD4 0xD8
+
+/* Serialization failures and deadlocks are tried again at once, so often. */
+#define MAX_TRIES 5
+
+/* Addresses whose calls are kept prepared. */
+#define MAX_PLANS 32
+
+#define ERRCODE_DTM_FAILURE MAKE_SQLSTATE('D', 'T', '4', '0', '9')
+#define ERRCODE_DTM_ONGOING MAKE_SQLSTATE('D', 'T', '4', '2', '5')
+
+/* What the tables say about the branch, under its lock. */
+typedef struct BranchState
+{
+	DtmMode		mode;
+	DtmStatus	status;
+	Oid			owner;
+	const char *gid;
+	const char *branch_id;
+	const char *address[DTM_PHASES];
+	DtmOpStatus op_status[DTM_PHASES];
+	bytea	   *payload;		/* NULL: empty */
+} BranchState;
+
+typedef enum Verdict
+{
+	VERDICT_CALL,				/* and record its success */
+	VERDICT_RECORD,				/* success without a call */
+	VERDICT_ANSWER				/* the result is there already */
+} Verdict;
+
+typedef struct CallPlan
+{
+	char	   *address;
+	SPIPlanPtr	plan;
+} CallPlan;
+
+DtmBranchContext DtmCurrentBranch;
+bool		dtm_executor_superuser;
+
+static CallPlan call_plans[MAX_PLANS];
+static int	ncall_plans;
+
+static int	run_once(const DtmExecutorJob *job, TimestampTz deadline,
+					 DtmExecutorResult *result);
+static void lock_branch(const DtmExecutorJob *job);
+static void read_branch(const DtmExecutorJob *job, BranchState *state);
+static const char *text_column(int column);
+static char char_column(int column, char if_null);
+static Verdict judge(const DtmExecutorJob *job, const BranchState *state,
+					 DtmExecutorResult *result);
+static Verdict refuse(DtmExecutorResult *result, const char *fmt,...) pg_attribute_printf(2, 3);
+static void call_function(const DtmExecutorJob *job, const BranchState *state);
+static SPIPlanPtr call_plan(const char *address);
+static char *call_text(const char *address);
+static Datum payload_as_jsonb(bytea *payload);
+static void run_deferred_triggers(void);
+static void record_success(const DtmExecutorJob *job);
+static void execute_as_owner(SPIPlanPtr *plan, const char *text, int nargs,
+							 Oid *types, Datum *values, int expected);
+static void translate_error(const ErrorData *edata, const DtmExecutorJob *job,
+							TimestampTz deadline, DtmExecutorResult *result);
+static bool is_transient(int sqlstate);
+
+void
+dtm_executor_run(const DtmExecutorJob *job, DtmExecutorResult *result)
+{
+	TimestampTz deadline = 0;
+	int			sqlstate;
+	int			tries = 0;
+
+	if (job->timeout_ms > 0)
+		deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+											   Min(job->timeout_ms, INT_MAX));
+	do
+	{
+		memset(result, 0, sizeof(*result));
+		sqlstate = run_once(job, deadline, result);
+	} while (is_transient(sqlstate) && ++tries < MAX_TRIES &&
+			 (deadline == 0 || GetCurrentTimestamp() < deadline));
+}
+
+/* Returns 0 or the SQLSTATE of the error that the result describes. */
+static int
+run_once(const DtmExecutorJob *job, TimestampTz deadline,
+		 DtmExecutorResult *result)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile int sqlstate = 0;
+
+	PG_TRY();
+	{
+		BranchState state;
+		Verdict		verdict;
+
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		if (deadline != 0)
+			enable_timeout_at(STATEMENT_TIMEOUT, deadline);
+
+		lock_branch(job);
+		DTM_POINT("executor-op-locked");
+		SPI_connect();
+		read_branch(job, &state);
+		verdict = judge(job, &state, result);
+		if (verdict == VERDICT_CALL)
+		{
+			call_function(job, &state);
+			DTM_POINT("executor-function-done");
+		}
+		if (verdict != VERDICT_ANSWER)
+		{
+			record_success(job);
+			result->answer = DTM_ANSWER_SUCCESS;
+			result->recorded = true;
+		}
+		SPI_finish();
+
+		/* From here on it succeeds, or is killed. */
+		disable_timeout(STATEMENT_TIMEOUT, false);
+		CHECK_FOR_INTERRUPTS();
+		DTM_POINT("executor-before-commit");
+		CommitTransactionCommand();
+		DTM_POINT("executor-after-commit");
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		HOLD_INTERRUPTS();
+		disable_all_timeouts(false);
+		QueryCancelPending = false;
+		DtmCurrentBranch.active = false;
+		debug_query_string = NULL;
+
+		MemoryContextSwitchTo(caller);
+		edata = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+
+		/* Still in C, without a transaction: nothing here can fail. */
+		translate_error(edata, job, deadline, result);
+		sqlstate = edata->sqlerrcode;
+		FreeErrorData(edata);
+		MemoryContextSwitchTo(caller);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(caller);
+	return sqlstate;
+}
+
+static void
+lock_branch(const DtmExecutorJob *job)
+{
+	LOCKTAG		tag;
+	uint32		high = (uint32) ((uint64) job->id >> 32);
+
+	/* Two branches that share a tag only wait for each other. */
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId,
+						 high + (uint32) job->branch * 0x9E3779B9u,
+						 (uint32) job->id, BRANCH_LOCK_FIELD4);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+static void
+read_branch(const DtmExecutorJob *job, BranchState *state)
+{
+	static SPIPlanPtr plan;
+	Oid			types[] = {INT8OID, INT4OID};
+	Datum		values[] = {Int64GetDatum(job->id), Int32GetDatum(job->branch)};
+	bool		isnull;
+	Datum		payload;
+
+	execute_as_owner(&plan,
+					 "SELECT t.mode, t.status, t.owner, t.gid, b.branch_id,"
+					 " b.forward, b.backward, f.status, r.status, b.payload"
+					 " FROM dtm.trans t JOIN dtm.branch b"
+					 " ON b.id OPERATOR(pg_catalog.=) t.id"
+					 " LEFT JOIN dtm.op f ON f.id OPERATOR(pg_catalog.=) b.id"
+					 " AND f.branch OPERATOR(pg_catalog.=) b.branch"
+					 " AND f.phase OPERATOR(pg_catalog.=) 0"
+					 " LEFT JOIN dtm.op r ON r.id OPERATOR(pg_catalog.=) b.id"
+					 " AND r.branch OPERATOR(pg_catalog.=) b.branch"
+					 " AND r.phase OPERATOR(pg_catalog.=) 1"
+					 " WHERE t.id OPERATOR(pg_catalog.=) $1"
+					 " AND b.branch OPERATOR(pg_catalog.=) $2",
+					 2, types, values, SPI_OK_SELECT);
+
+	memset(state, 0, sizeof(*state));
+	if (SPI_processed == 0)
+		return;					/* status 0: it is gone */
+	state->mode = (DtmMode) char_column(1, 0);
+	state->status = (DtmStatus) char_column(2, 0);
+	state->owner = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0],
+												  SPI_tuptable->tupdesc,
+												  3, &isnull));
+	state->gid = text_column(4);
+	state->branch_id = text_column(5);
+	state->address[DTM_FORWARD] = text_column(6);
+	state->address[DTM_BACKWARD] = text_column(7);
+	state->op_status[DTM_FORWARD] = (DtmOpStatus) char_column(8, DTM_OP_PREPARED);
+	state->op_status[DTM_BACKWARD] = (DtmOpStatus) char_column(9, DTM_OP_PREPARED);
+	payload = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+							10, &isnull);
+	if (!isnull)
+		state->payload = DatumGetByteaPP(payload);
+}
+
+static const char *
+text_column(int column)
+{
+	const char *text = SPI_getvalue(SPI_tuptable->vals[0],
+									SPI_tuptable->tupdesc, column);
+
+	return text ? text : "";
+}
+
+static char
+char_column(int column, char if_null)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
+									  SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? if_null : DatumGetChar(value);
+}
+
+/* May the op run, must it, or is there an answer already? */
+static Verdict
+judge(const DtmExecutorJob *job, const BranchState *state,
+	  DtmExecutorResult *result)
+{
+	bool		forward = (job->phase == DTM_FORWARD);
+	const char *first_op;
+
+	if (state->status == 0)
+		return refuse(result, "the transaction is gone");
+	if (state->owner != GetSessionUserId())
+		return refuse(result, "the executor belongs to another role");
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(state->owner)))
+		return refuse(result, "the role that began the transaction is gone");
+	if (dtm_executor_superuser && !superuser())
+		return refuse(result, "the role is no longer a superuser: a new executor will run this");
+
+	if (state->op_status[job->phase] == DTM_OP_SUCCEED)
+	{
+		result->answer = DTM_ANSWER_SUCCESS;
+		result->recorded = true;
+		return VERDICT_ANSWER;
+	}
+	if (state->status != (forward ? DTM_SUBMITTED : DTM_ABORTING))
+		return refuse(result, "came too late: the transaction is %s",
+					  dtm_status_name(state->status));
+
+	/* An action elsewhere is not ours to know: its compensation is called. */
+	first_op = state->address[DTM_FORWARD];
+	if (!forward && strncmp(first_op, SQL_SCHEME, strlen(SQL_SCHEME)) == 0 &&
+		state->op_status[DTM_FORWARD] != DTM_OP_SUCCEED)
+		return VERDICT_RECORD;
+	return VERDICT_CALL;
+}
+
+static Verdict
+refuse(DtmExecutorResult *result, const char *fmt,...)
+{
+	va_list		args;
+
+	result->answer = DTM_ANSWER_ERROR;
+	va_start(args, fmt);
+	vsnprintf(result->error, sizeof(result->error), fmt, args);
+	va_end(args);
+	return VERDICT_ANSWER;
+}
+
+static void
+call_function(const DtmExecutorJob *job, const BranchState *state)
+{
+	const char *address = state->address[job->phase];
+	SPIExecuteOptions options = {0};
+	ParamListInfo params;
+	ParamExternData *payload;
+	SPIPlanPtr	plan;
+	int			rc;
+
+	pgstat_report_activity(STATE_RUNNING, address);
+	debug_query_string = address;
+
+	plan = call_plan(address);
+	params = makeParamList(1);
+	payload = &params->params[0];
+	payload->ptype = JSONBOID;
+	payload->pflags = PARAM_FLAG_CONST;
+	payload->isnull = state->payload == NULL ||
+		VARSIZE_ANY_EXHDR(state->payload) == 0;
+	payload->value = payload->isnull ? (Datum) 0 :
+		payload_as_jsonb(state->payload);
+
+	/* Nobody reads what it returns, however many rows that are. */
+	options.params = params;
+	options.dest = CreateDestReceiver(DestNone);
+
+	DtmCurrentBranch.gid = state->gid;
+	DtmCurrentBranch.branch_id = state->branch_id;
+	DtmCurrentBranch.op = dtm_op_name(state->mode, job->phase);
+	DtmCurrentBranch.trans_type = dtm_mode_name(state->mode);
+	DtmCurrentBranch.active = true;
+	rc = SPI_execute_plan_extended(plan, &options);
+	if (rc < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not call \"%s\": %s", address,
+						SPI_result_code_string(rc))));
+	run_deferred_triggers();
+	DtmCurrentBranch.active = false;
+	debug_query_string = NULL;
+}
+
+/* The call of an address, prepared once in this process. */
+static SPIPlanPtr
+call_plan(const char *address)
+{
+	Oid			types[] = {JSONBOID};
+	SPIPlanPtr	plan;
+
+	for (int i = 0; i < ncall_plans; i++)
+	{
+		if (strcmp(call_plans[i].address, address) == 0)
+			return call_plans[i].plan;
+	}
+
+	plan = SPI_prepare(call_text(address), 1, types);
+	if (plan == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not prepare the call of \"%s\": %s", address,
+						SPI_result_code_string(SPI_result))));
+
+	/* Few roles have so many functions: start over instead of choosing. */
+	if (ncall_plans == MAX_PLANS)
+	{
+		while (ncall_plans > 0)
+		{
+			CallPlan   *last = &call_plans[--ncall_plans];
+
+			SPI_freeplan(last->plan);
+			pfree(last->address);
+		}
+	}
+	call_plans[ncall_plans].address = MemoryContextStrdup(TopMemoryContext,
+														  address);
+	if (SPI_keepplan(plan) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not keep the plan that calls \"%s\"", address)));
+	call_plans[ncall_plans].plan = plan;
+	ncall_plans++;
+	return plan;
+}
+
+/*
+ * "sql:schema.function" as a statement. The name comes from the table, but a
+ * user wrote it: it is taken apart by SQL's own rules and quoted again.
+ */
+static char *
+call_text(const char *address)
+{
+	const char *name = address + strlen(SQL_SCHEME);
+	List	   *names;
+
+	if (strncmp(address, SQL_SCHEME, strlen(SQL_SCHEME)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is not the address of an SQL branch", address),
+				 errhint("Such an address reads sql:schema.function.")));
+	names = textToQualifiedNameList(cstring_to_text(name));
+	if (list_length(names) != 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("\"%s\" does not name a schema and a function", name),
+				 errhint("An SQL branch's address reads sql:schema.function.")));
+	return psprintf("SELECT %s($1)",
+					quote_qualified_identifier(strVal(linitial(names)),
+											   strVal(lsecond(names))));
+}
+
+/* Payloads are kept as they are sent: JSON text in UTF-8. */
+static Datum
+payload_as_jsonb(bytea *payload)
+{
+	int			length = VARSIZE_ANY_EXHDR(payload);
+	char	   *utf8 = pnstrdup(VARDATA_ANY(payload), length);
+
+	return DirectFunctionCall1(jsonb_in,
+							   CStringGetDatum(pg_any_to_server(utf8, length,
+																PG_UTF8)));
+}
+
+/*
+ * Now, with the identity and the context of the branch, and before the op's
+ * row is locked.
+ */
+static void
+run_deferred_triggers(void)
+{
+	ConstraintsSetStmt *all_immediate = makeNode(ConstraintsSetStmt);
+
+	AfterTriggerSetState(all_immediate);
+}
+
+static void
+record_success(const DtmExecutorJob *job)
+{
+	static SPIPlanPtr plan;
+	Oid			types[] = {INT8OID, INT4OID, INT2OID};
+	Datum		values[] = {Int64GetDatum(job->id), Int32GetDatum(job->branch),
+	Int16GetDatum((int16) job->phase)};
+
+	execute_as_owner(&plan,
+					 "INSERT INTO dtm.op AS o (id, branch, phase, status,"
+					 " attempts, failed_attempts, streak, last_attempt)"
+					 " VALUES ($1, $2, $3, 'S', 1, 0, 0,"
+					 " pg_catalog.clock_timestamp())"
+					 " ON CONFLICT (id, branch, phase) DO UPDATE"
+					 " SET status = 'S', stuck = false, streak = 0,"
+					 " attempts = o.attempts OPERATOR(pg_catalog.+) 1,"
+					 " next_attempt = NULL, last_attempt = excluded.last_attempt",
+					 3, types, values, SPI_OK_INSERT);
+}
+
+/*
+ * A statement of our own on dtm's tables, which no role may write. Everything
+ * in it is qualified: the role's search_path is in force.
+ */
+static void
+execute_as_owner(SPIPlanPtr *plan, const char *text, int nargs, Oid *types,
+				 Datum *values, int expected)
+{
+	Oid			user;
+	int			context;
+	int			rc;
+
+	/* After an error the end of the transaction puts this back. */
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
+						   context | SECURITY_LOCAL_USERID_CHANGE);
+	if (*plan == NULL)
+	{
+		SPIPlanPtr	prepared = SPI_prepare(text, nargs, types);
+
+		if (prepared == NULL || SPI_keepplan(prepared) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not prepare a statement of dtm: %s",
+							SPI_result_code_string(SPI_result))));
+		*plan = prepared;
+	}
+	rc = SPI_execute_plan(*plan, values, NULL, false, 0);
+	if (rc != expected)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("a statement of dtm failed: %s",
+						SPI_result_code_string(rc))));
+	SetUserIdAndSecContext(user, context);
+}
+
+static void
+translate_error(const ErrorData *edata, const DtmExecutorJob *job,
+				TimestampTz deadline, DtmExecutorResult *result)
+{
+	const char *message = edata->message ? edata->message : "no message";
+	int			length = strlen(message);
+	int			room = sizeof(result->error) - 10;	/* "SQLSTATE: " less one */
+
+	if (length >= room)
+		length = pg_mbcliplen(message, length, room - 1);
+
+	result->recorded = false;
+	if (edata->sqlerrcode == ERRCODE_DTM_FAILURE)
+		result->answer = DTM_ANSWER_FAILURE;
+	else if (edata->sqlerrcode == ERRCODE_DTM_ONGOING)
+		result->answer = DTM_ANSWER_ONGOING;
+	else
+		result->answer = DTM_ANSWER_ERROR;
+
+	if (result->answer != DTM_ANSWER_ERROR)
+		snprintf(result->error, sizeof(result->error), "%.*s", length, message);
+	else if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED && deadline != 0 &&
+			 GetCurrentTimestamp() >= deadline)
+		snprintf(result->error, sizeof(result->error),
+				 "no answer within " INT64_FORMAT " ms", job->timeout_ms);
+	else
+		snprintf(result->error, sizeof(result->error), "%s: %.*s",
+				 unpack_sql_state(edata->sqlerrcode), length, message);
+}
+
+static bool
+is_transient(int sqlstate)
+{
+	return sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED;
+}

@@ -1,0 +1,50 @@
+/*
+ * executor_slot.h: what executor.c, executor_run.c and executor_pool.c share.
+ *
+ * Only these three (and the debug points) include it.
+ */
+#ifndef DTM_EXECUTOR_SLOT_H
+#define DTM_EXECUTOR_SLOT_H
+
+#include "postgres.h"
+
+#include "executor.h"
+
+/* What the pool tells a new process through bgw_extra. */
+typedef struct DtmExecutorArgs
+{
+	int32		slot;
+	uint32		generation;		/* of the slot; another one: too late */
+} DtmExecutorArgs;
+
+typedef struct DtmExecutorJob
+{
+	int64		id;
+	int			branch;
+	DtmPhase	phase;
+	int64		timeout_ms;		/* 0: none */
+} DtmExecutorJob;
+
+typedef enum DtmExecutorNext
+{
+	DTM_EXECUTOR_WAIT,			/* nothing to do, for *wait_ms at most */
+	DTM_EXECUTOR_RUN,			/* a job was taken */
+	DTM_EXECUTOR_LEAVE			/* nobody will give this process another one */
+} DtmExecutorNext;
+
+/* executor_pool.c, for the executor's own process */
+extern bool dtm_executor_attach(const DtmExecutorArgs *args, Oid *database,
+								Oid *role);
+extern DtmExecutorNext dtm_executor_next(DtmExecutorJob *job, long *wait_ms);
+extern void dtm_executor_tell(const DtmExecutorResult *result, bool retire);
+extern void dtm_executor_last_words(const char *error);
+
+/* The pid of some executor of the database that runs, busy ones first; or 0. */
+extern pid_t dtm_executor_some_pid(Oid database);
+
+/* executor_run.c */
+extern bool dtm_executor_superuser; /* of the role, when it connected */
+extern void dtm_executor_run(const DtmExecutorJob *job,
+							 DtmExecutorResult *result);
+
+#endif
