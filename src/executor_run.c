@@ -47,6 +47,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
@@ -163,6 +164,7 @@ run_once(const DtmExecutorJob *job, TimestampTz deadline,
 
 		lock_branch(job);
 		DTM_POINT("executor-op-locked");
+		PushActiveSnapshot(GetTransactionSnapshot());
 		SPI_connect();
 		read_branch(job, &state);
 		verdict = judge(job, &state, result);
@@ -178,6 +180,7 @@ run_once(const DtmExecutorJob *job, TimestampTz deadline,
 			result->recorded = true;
 		}
 		SPI_finish();
+		PopActiveSnapshot();
 
 		/* From here on it succeeds, or is killed. */
 		disable_timeout(STATEMENT_TIMEOUT, false);
