@@ -39,9 +39,11 @@ static void free_call(Call *call);
 static void trim_handed_out(DtmHttp *http);
 static void drive_socket(DtmHttp *http, const DtmReady *ready);
 static void drive_timer(DtmHttp *http);
+static void end_call(Call *call, CURLcode code, DtmHttpResult *result);
 static int	on_socket(CURL *easy, curl_socket_t fd, int what, void *http,
 					  void *unused);
 static int	on_timer(CURLM *multi, long timeout, void *http);
+static void give_up(Call *call);
 static Socket *socket_of(DtmHttp *http, int fd);
 static void block_signals(sigset_t *before);
 static int64_t now_us(void);
@@ -346,26 +348,40 @@ dtm_http_result(DtmHttp *http, DtmHttpResult *result)
 	int			left;
 
 	trim_handed_out(http);
+	if (http->hopeless != NULL)
+	{
+		Call	   *call = http->hopeless;
+
+		http->hopeless = call->next_hopeless;
+		end_call(call, CURLE_COULDNT_CONNECT, result);
+		return true;
+	}
 	while ((message = curl_multi_info_read(http->multi, &left)) != NULL)
 	{
 		CURLcode	code = message->data.result;
-		char	   *private = NULL;
-		Call	   *call;
+		char	   *call = NULL;
 
 		if (message->msg != CURLMSG_DONE)
 			continue;
-		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &private);
-		call = (Call *) private;
-		dtm_http_fill_result(call, code, result);
-
-		curl_multi_remove_handle(http->multi, call->easy);
-		call->active = false;
-		http->in_flight--;
-		http->handed_out = call;
-		release_call(call);
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &call);
+		end_call((Call *) call, code, result);
 		return true;
 	}
 	return false;
+}
+
+/* If curl has another message about this call, it forgets that too. */
+static void
+end_call(Call *call, CURLcode code, DtmHttpResult *result)
+{
+	DtmHttp    *http = call->http;
+
+	dtm_http_fill_result(call, code, result);
+	curl_multi_remove_handle(http->multi, call->easy);
+	call->active = false;
+	http->in_flight--;
+	http->handed_out = call;
+	release_call(call);
 }
 
 /*
@@ -424,6 +440,7 @@ dtm_http_open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *add
 			inet_ntop(address->family, ip, call->peer,
 					  sizeof(call->peer)) == NULL)
 			snprintf(call->peer, sizeof(call->peer), "it");
+		give_up(call);
 		return CURL_SOCKET_BAD;
 	}
 
@@ -434,6 +451,10 @@ dtm_http_open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *add
 	if (fd < 0)
 	{
 		call->socket_errno = errno;
+		/* A family that this machine does not have is no reason: try others. */
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+			errno == ENOMEM)
+			give_up(call);
 		return CURL_SOCKET_BAD;
 	}
 #ifndef SOCK_CLOEXEC
@@ -444,6 +465,7 @@ dtm_http_open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *add
 	{
 		close(fd);
 		call->socket_errno = ENOMEM;
+		give_up(call);
 		return CURL_SOCKET_BAD;
 	}
 	/* A new socket is in no poller, whatever its number was used for. */
@@ -463,6 +485,20 @@ dtm_http_close_socket(void *data, curl_socket_t fd)
 	if (sock != NULL)
 		memset(sock, 0, sizeof(Socket));
 	return close(fd);
+}
+
+/*
+ * Without a socket curl 7.88 waits for its connect timeout. And a name that
+ * has one forbidden address among others is not to be trusted with those.
+ */
+static void
+give_up(Call *call)
+{
+	if (call->hopeless)
+		return;
+	call->hopeless = true;
+	call->next_hopeless = call->http->hopeless;
+	call->http->hopeless = call;
 }
 
 static Socket *

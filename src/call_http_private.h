@@ -19,6 +19,7 @@ typedef struct Call
 {
 	struct Call *next;			/* of all, or of the free ones */
 	struct Call *next_free;
+	struct Call *next_hopeless;
 	DtmHttp    *http;
 	CURL	   *easy;
 	int			generation;		/* of the settings that easy has */
@@ -34,7 +35,9 @@ typedef struct Call
 	size_t		header_bytes;
 	bool		body_too_large;
 	bool		headers_too_large;
+	bool		headers_complete;	/* the empty line has come */
 	bool		out_of_memory;
+	bool		hopeless;		/* its end need not be waited for */
 	bool		forbidden;		/* no socket may be opened to this address: */
 	char		peer[INET6_ADDRSTRLEN];
 	int			socket_errno;	/* why no socket could be made; 0: it could */
@@ -59,6 +62,7 @@ struct DtmHttp
 	int			generation;
 	Call	   *calls;			/* all */
 	Call	   *free_calls;
+	Call	   *hopeless;		/* under way, but they have lost already */
 	Call	   *handed_out;		/* whose body the caller is reading */
 	int			in_flight;
 	int			max_in_flight;	/* as descriptors allow */

@@ -87,7 +87,9 @@ dtm_http_set_up_request(Call *call, const DtmHttpRequest *request)
 	call->header_bytes = 0;
 	call->body_too_large = false;
 	call->headers_too_large = false;
+	call->headers_complete = false;
 	call->out_of_memory = false;
+	call->hopeless = false;
 	call->forbidden = false;
 	call->socket_errno = 0;
 	call->curl_error[0] = '\0';
@@ -208,14 +210,20 @@ on_body(char *data, size_t one, size_t size, void *arg)
 	return taken < size ? 0 : size;
 }
 
-/* curl itself caps one header, not all of them, and keeps them all. */
+/*
+ * curl itself caps one header, not all of them, and keeps them all. And it
+ * takes headers that break off for a response without a body.
+ */
 static size_t
 on_header(char *data, size_t one, size_t size, void *arg)
 {
 	Call	   *call = arg;
 
-	(void) data;
 	(void) one;
+	if (size >= 5 && memcmp(data, "HTTP/", 5) == 0)
+		call->headers_complete = false; /* another response, after a 1xx */
+	else if (size <= 2)
+		call->headers_complete = true;
 	call->header_bytes += size;
 	if (call->header_bytes <= MAX_HEADER_BYTES)
 		return size;

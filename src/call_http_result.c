@@ -29,11 +29,15 @@ dtm_http_fill_result(Call *call, CURLcode code, DtmHttpResult *result)
 	curl_easy_getinfo(call->easy, CURLINFO_STARTTRANSFER_TIME_T, &first_byte);
 	result->tag = call->tag;
 	result->answer = DTM_ANSWER_ERROR;
-	result->answered = status != 0 || call->header_bytes > 0 || first_byte > 0;
+	result->answered = status != 0 || call->header_bytes > 0 ||
+		(first_byte > 0 && code != CURLE_GOT_NOTHING);
 	result->http_status = (int) status;
 	result->error[0] = '\0';
 	result->body = call->body != NULL ? call->body : "";
 	result->body_size = call->body_size;
+
+	if (code == CURLE_OK && !call->headers_complete)
+		code = CURLE_PARTIAL_FILE;
 
 	/* A body cut off by our own cap still says what it says. */
 	if (code == CURLE_OK || call->body_too_large)
@@ -101,11 +105,11 @@ describe_failure(Call *call, CURLcode code, DtmHttpResult *result)
 	curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &os_error);
 	curl_easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE, &request_size);
 
-	if (call->forbidden && code == CURLE_COULDNT_CONNECT)
+	if (call->forbidden)
 		snprintf(error, size,
 				 "refused: %s is a link-local or metadata address, or one that no service can have",
 				 call->peer);
-	else if (call->socket_errno != 0 && code == CURLE_COULDNT_CONNECT)
+	else if (call->hopeless)
 		snprintf(error, size, "no socket for %s: %s", target,
 				 strerror(call->socket_errno));
 	else if (call->out_of_memory)
@@ -113,6 +117,10 @@ describe_failure(Call *call, CURLcode code, DtmHttpResult *result)
 	else if (call->headers_too_large)
 		snprintf(error, size, "response headers of %s larger than %d bytes",
 				 target, MAX_HEADER_BYTES);
+	else if (code == CURLE_OUT_OF_MEMORY && result->answered)
+		snprintf(error, size,
+				 "a response header of %s is too large, or memory is short",
+				 target);
 	else if (code == CURLE_COULDNT_RESOLVE_HOST)
 		snprintf(error, size, "cannot resolve the name of %s", target);
 	else if (code == CURLE_COULDNT_CONNECT && os_error == ECONNREFUSED)
