@@ -204,28 +204,40 @@ dtm_calls_drive(DtmTime now)
 	drive_http(now);
 }
 
+/*
+ * What ends lets others start: the next step of the same saga, or whoever waited
+ * for its place. They leave in the same round.
+ */
 static void
 drive_http(DtmTime now)
 {
-	DtmWaiting *next;
-	DtmHttpResult result;
 	int			started = 0;
+	bool		progress;
 
-	while (started < MAX_STARTS_AT_ONCE &&
-		   (next = dtm_targets_next(http_targets, now)) != NULL)
+	do
 	{
-		start_http((DtmCall *) next, now);
-		started++;
-	}
+		DtmWaiting *next;
+		DtmHttpResult result;
 
-	dtm_http_drive(http);
-	while (dtm_http_result(http, &result))
-	{
-		DtmCall    *call = result.tag;
+		progress = false;
+		while (started < MAX_STARTS_AT_ONCE &&
+			   (next = dtm_targets_next(http_targets, now)) != NULL)
+		{
+			start_http((DtmCall *) next, now);
+			started++;
+			progress = true;
+		}
 
-		end_call(call, http_targets, result.answer, result.answered,
-				 result.error[0] == '\0' ? NULL : result.error, false, now);
-	}
+		dtm_http_drive(http);
+		while (dtm_http_result(http, &result))
+		{
+			DtmCall    *call = result.tag;
+
+			end_call(call, http_targets, result.answer, result.answered,
+					 result.error[0] == '\0' ? NULL : result.error, false, now);
+			progress = true;
+		}
+	} while (progress && started < MAX_STARTS_AT_ONCE);
 }
 
 static void
