@@ -32,6 +32,7 @@ static DtmTargets *http_targets;
 static DtmTargets *sql_targets;
 static dlist_head with_executor = DLIST_STATIC_INIT(with_executor);
 static DtmTime executors_from;	/* none is asked for before */
+static bool starts_left;		/* calls that could start wait for the next round */
 
 static void drive_http(DtmTime now);
 static void start_http(DtmCall *call, DtmTime now);
@@ -238,6 +239,7 @@ drive_http(DtmTime now)
 			progress = true;
 		}
 	} while (progress && started < MAX_STARTS_AT_ONCE);
+	starts_left = started >= MAX_STARTS_AT_ONCE;
 }
 
 static void
@@ -509,6 +511,8 @@ dtm_calls_timeout(DtmTime now)
 	long		timeout = dtm_http_timeout(http);
 	DtmTime		wake = dtm_targets_wake(http_targets);
 
+	if (starts_left)
+		return 0;
 	if (dtm_targets_queued(sql_targets) > 0 && executors_from > now)
 		wake = Min(wake, executors_from);
 	if (wake != DTM_NEVER)

@@ -68,13 +68,13 @@
 #define EXECUTOR_CHECK_INTERVAL (500 * DTM_MS)
 
 /* A walk over rows in order of due time, a page a round. */
-typedef struct Scan
+typedef struct DueScan
 {
 	bool		active;
 	DtmDueCursor cursor;
 	DtmTime		until;
 	DtmTime		spent;			/* so far, in reading */
-} Scan;
+} DueScan;
 
 static DtmShard *shard;
 static int	shard_number;
@@ -82,9 +82,9 @@ static bool active;				/* do we work at all? */
 static const char *idle_because;
 static WaitEventSet *wait_set;
 
-static Scan full_scan;			/* everything unfinished */
-static Scan safety_scan;		/* what became due lately */
-static Scan horizon_scan;		/* what comes near */
+static DueScan full_scan;			/* everything unfinished */
+static DueScan safety_scan;		/* what became due lately */
+static DueScan horizon_scan;		/* what comes near */
 static int64 lost_min = 1;		/* ids that did not fit the ring */
 static int64 lost_max = 0;
 static bool mail_left;			/* there was more than a page */
@@ -105,7 +105,7 @@ static bool read_transactions(DtmTime now);
 static int	read_mail(int64 *ids, DtmTime now);
 static bool is_memory_full(DtmTime now);
 static void start_scans(DtmTime now);
-static int	read_scan(Scan *scan, int64 *ids);
+static int	read_scan(DueScan *scan, int64 *ids);
 static int	only_unknown(int64 *ids, int n);
 static bool load(const int64 *ids, int n);
 static int	read_lost(int64 *ids, int max);
@@ -246,8 +246,8 @@ work(void)
 	if (active)
 	{
 		more_to_read = read_transactions(now);
-		dtm_calls_drive(now);
 		dtm_carry_timers(now);
+		dtm_calls_drive(now);
 		if (dtm_carry_next_write() <= now)
 		{
 			dtm_carry_write(now);
@@ -361,7 +361,7 @@ is_memory_full(DtmTime now)
 }
 
 static void
-start_scan(Scan *scan, DtmTime from, DtmTime until)
+start_scan(DueScan *scan, DtmTime from, DtmTime until)
 {
 	scan->active = true;
 	scan->cursor.due = from;
@@ -400,7 +400,7 @@ start_scans(DtmTime now)
 }
 
 static int
-read_scan(Scan *scan, int64 *ids)
+read_scan(DueScan *scan, int64 *ids)
 {
 	DtmTime		began = GetCurrentTimestamp();
 	DtmTime		ended;
