@@ -1,0 +1,33 @@
+/*
+ * carry_private.h: between carry.c and carry_write.c.
+ */
+#ifndef DTM_CARRY_PRIVATE_H
+#define DTM_CARRY_PRIVATE_H
+
+#include "postgres.h"
+
+#include "shmem.h"
+#include "workset.h"
+
+/* There is something to write; at once, if it is a decision. */
+extern void dtm_carry_note_dirty(DtmHeld *held, DtmTime now);
+
+/* Make the calls that waited for a status which is durable now. */
+extern void dtm_carry_start_waiting(DtmHeld *held);
+
+/* Its final status is durable. */
+extern void dtm_carry_finish(DtmHeld *held);
+
+/* It leaves memory. */
+extern void dtm_carry_let_go(DtmHeld *held);
+
+extern void dtm_carry_count(DtmCounter which, int64 n);
+
+/* Decided, and not yet written. */
+static inline bool
+is_undurable(const DtmTrans *trans)
+{
+	return trans->status != trans->stored_status;
+}
+
+#endif
