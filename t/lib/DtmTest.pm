@@ -220,7 +220,7 @@ sub wait_point
 	my ($node, $token) = @_;
 
 	return wait_until("crash point $token",
-		sub { -e $node->data_dir . "/$token" || glob($node->data_dir . "/*$token") });
+		sub { -e $node->data_dir . "/dtm_point.$token" });
 }
 
 # A saga of n steps against a stub, as SQL text: /1, /1/undo, /2, /2/undo, ...
