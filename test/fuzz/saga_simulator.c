@@ -117,8 +117,6 @@ chance(World *w, int percent)
 	return (int) (draw(w) % 100) < percent;
 }
 
-/* ------------------------------------------------------------ begin ---- */
-
 static void
 make_order(World *w)
 {
@@ -193,11 +191,9 @@ begin(World *w)
 	}
 
 	w->status = chance(w, 30) ? DTM_PREPARED : DTM_SUBMITTED;
-	if (w->status == DTM_SUBMITTED && w->timeout != DTM_NEVER)
+	if (w->timeout != DTM_NEVER && (w->status == DTM_SUBMITTED || chance(w, 50)))
 		w->deadline = w->now + w->timeout;
 }
-
-/* ----------------------------------------------------- the participants ---- */
 
 /* An action arrives and does its work, or does not. */
 static void
@@ -281,8 +277,6 @@ answer_compensate(World *w, int step)
 	return chance(w, 50) ? DTM_ANSWER_FAILURE : DTM_ANSWER_ERROR;
 }
 
-/* ------------------------------------------------------------ the rules ---- */
-
 static void
 check_start(World *w, DtmOpRef ref)
 {
@@ -290,6 +284,8 @@ check_start(World *w, DtmOpRef ref)
 	DtmStatus	status = w->trans.status;
 
 	CHECK(w, !s->empty[ref.phase], "called without an address", ref.branch);
+	CHECK(w, w->branch[ref.branch].op[ref.phase].status == DTM_OP_PREPARED,
+		  "called again after its end", ref.branch);
 	if (ref.phase == DTM_FORWARD)
 	{
 		CHECK(w, status == DTM_SUBMITTED, "action started when not submitted", ref.branch);
@@ -335,7 +331,8 @@ check_plan(World *w, const DtmPlan *plan, DtmStatus before)
 			if (phase == DTM_FORWARD && limit > 0)
 				CHECK(w, op->failed_attempts <= limit, "more attempts than the limit", i);
 			CHECK(w, !op->running || op->in_doubt, "running and not in doubt", i);
-			CHECK(w, op->status != DTM_OP_SUCCEED || !op->running, "running after success", i);
+			CHECK(w, op->status != DTM_OP_SUCCEED || !(op->running || op->in_doubt),
+				  "running or in doubt after success", i);
 			CHECK(w, phase == DTM_FORWARD || op->status != DTM_OP_FAILED,
 				  "a compensate failed for good", i);
 		}
@@ -403,8 +400,6 @@ check_end(World *w)
 			CHECK(w, !s->called[DTM_BACKWARD], "compensated what never ran", i);
 	}
 }
-
-/* ----------------------------------------------------------- the worker ---- */
 
 static void
 decide(World *w, DtmEvent *event)
@@ -536,6 +531,8 @@ call_ends(World *w)
 		answer_action(w, event.branch) : answer_compensate(w, event.branch);
 	TELL(w, "%s %d ends: %d", dtm_op_name(DTM_SAGA, event.phase), event.branch + 1, event.answer);
 	decide(w, &event);
+	if (event.answer == DTM_ANSWER_FAILURE && event.phase == DTM_FORWARD)
+		CHECK(w, w->trans.status != DTM_SUBMITTED, "went on after a refusal", event.branch);
 	return true;
 }
 
@@ -653,8 +650,6 @@ is_evicted(World *w)
 	return true;
 }
 
-/* ------------------------------------------------------------- the users ---- */
-
 static void
 user_acts(World *w)
 {
@@ -688,8 +683,6 @@ user_acts(World *w)
 		w->hurried = true;
 	w->news = true;
 }
-
-/* --------------------------------------------------------------- the run ---- */
 
 static void
 one_move(World *w)
