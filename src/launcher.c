@@ -94,6 +94,7 @@ typedef struct Database
 	bool		refused;		/* it was logged that there is no room */
 	Knowledge	known;
 	int			probe;			/* index of its probe; -1: none */
+	bool		probe_outdated; /* it may have looked before the change */
 	Backoff		probe_backoff;
 	Worker		worker[FLEXIBLE_ARRAY_MEMBER];	/* one a shard */
 } Database;
@@ -267,6 +268,7 @@ recheck(Database *database)
 {
 	database->known = UNKNOWN;
 	database->hurried = true;
+	database->probe_outdated = database->probe >= 0;
 	forgive(&database->probe_backoff);
 	for (int i = 0; i < dtm_workers_per_database; i++)
 	{
@@ -424,16 +426,20 @@ static void
 reap_probe(Database *database)
 {
 	BackgroundWorkerHandle **handle = &launcher.probe[database->probe];
-	DtmProbeAnswer answer = dtm_probe_result(database->probe);
+	DtmProbeAnswer answer;
 	pid_t		pid;
 
-	/* Its answer is enough; but its place is free only when it has ended. */
 	if (GetBackgroundWorkerPid(*handle, &pid) != BGWH_STOPPED)
 		return;
 	answer = dtm_probe_result(database->probe);
 	pfree(*handle);
 	*handle = NULL;
 	database->probe = -1;
+	if (database->probe_outdated)
+	{
+		database->probe_outdated = false;
+		return;
+	}
 
 	switch (answer)
 	{

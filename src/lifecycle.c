@@ -12,7 +12,7 @@
  *	 ALTER DATABASE RENAME, TABLESPACE	stop, block			start again
  *	 CREATE DATABASE ... TEMPLATE		stop, block			look at the list
  *	 other ALTER DATABASE				-					look at the list
- *	 COMMIT PREPARED					-					read what it brought
+ *	 COMMIT, ROLLBACK PREPARED			-					read what it brought
  *
  * The block is in shared memory and lasts until the transaction that stopped
  * the workers has ended, in whatever way: the callback of COMMIT, ABORT and
@@ -65,12 +65,14 @@ static void process_utility(PlannedStmt *pstmt, const char *query,
 							ParamListInfo params, QueryEnvironment *environment,
 							DestReceiver *dest, QueryCompletion *completion);
 static void before_statement(Node *statement);
-static void after_statement(Node *statement);
+static bool is_end_of_prepared(Node *statement);
+static void after_prepared(void);
 static bool drops_extension(DropStmt *statement);
 static const char *template_of(CreatedbStmt *statement);
 static const char *option_value(List *options, const char *name);
 static void access_object(ObjectAccessType access, Oid class, Oid object,
 						  int sub, void *arg);
+static void stop_own_extension(void);
 static void stop_extension(void);
 static Oid	stop_database(const char *name);
 static void stop_processes(Oid database);
@@ -97,7 +99,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 				QueryEnvironment *environment, DestReceiver *dest,
 				QueryCompletion *completion)
 {
-	bool		ours;
+	bool		ends_prepared = false;
 
 	switch (nodeTag(pstmt->utilityStmt))
 	{
@@ -107,16 +109,16 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		case T_DropdbStmt:
 		case T_RenameStmt:
 		case T_AlterDatabaseStmt:
+			if (dtm_shmem_ready())
+				before_statement(pstmt->utilityStmt);
+			break;
 		case T_TransactionStmt:
-			ours = dtm_shmem_ready();
+			/* Looked at now: a ROLLBACK may free its own statement. */
+			ends_prepared = is_end_of_prepared(pstmt->utilityStmt);
 			break;
 		default:
-			ours = false;
 			break;
 	}
-
-	if (ours)
-		before_statement(pstmt->utilityStmt);
 
 	if (previous_utility)
 		previous_utility(pstmt, query, read_only_tree, context, params,
@@ -125,8 +127,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		standard_ProcessUtility(pstmt, query, read_only_tree, context, params,
 								environment, dest, completion);
 
-	if (ours)
-		after_statement(pstmt->utilityStmt);
+	if (ends_prepared)
+		after_prepared();
 }
 
 static void
@@ -140,11 +142,11 @@ before_statement(Node *statement)
 			 * tables are locked already: not before a long SQL branch ends.
 			 */
 			if (drops_extension((DropStmt *) statement))
-				stop_extension();
+				stop_own_extension();
 			break;
 		case T_AlterExtensionStmt:
 			if (strcmp(((AlterExtensionStmt *) statement)->extname, "dtm") == 0)
-				stop_extension();
+				stop_own_extension();
 			break;
 		case T_CreatedbStmt:
 			stop_database(template_of((CreatedbStmt *) statement));
@@ -169,22 +171,25 @@ before_statement(Node *statement)
 	}
 }
 
+static bool
+is_end_of_prepared(Node *statement)
+{
+	TransactionStmtKind kind = ((TransactionStmt *) statement)->kind;
+
+	return kind == TRANS_STMT_COMMIT_PREPARED ||
+		kind == TRANS_STMT_ROLLBACK_PREPARED;
+}
+
 /*
- * COMMIT PREPARED has committed when it returns. Whatever the prepared
- * transaction had for us was forgotten when it was prepared.
+ * It is over when the statement returns. Whatever the prepared transaction had
+ * for us was forgotten when it was prepared, so look at everything; a rollback
+ * is looked at in vain, unless it brings a dropped extension back.
  */
 static void
-after_statement(Node *statement)
+after_prepared(void)
 {
-	TransactionStmtKind kind;
-
-	if (!IsA(statement, TransactionStmt))
-		return;
-	kind = ((TransactionStmt *) statement)->kind;
-	if (kind == TRANS_STMT_COMMIT_PREPARED)
-		dtm_shmem_request_rescan(MyDatabaseId);
-	if ((kind == TRANS_STMT_COMMIT_PREPARED ||
-		 kind == TRANS_STMT_ROLLBACK_PREPARED) && dtm_prepared_ddl_noted())
+	dtm_shmem_request_rescan(MyDatabaseId);
+	if (dtm_prepared_ddl_noted())
 		dtm_launcher_recheck(MyDatabaseId);
 }
 
@@ -246,13 +251,19 @@ access_object(ObjectAccessType access, Oid class, Oid object, int sub,
 		stop_extension();
 }
 
+/* Who may not drop it will be told so; the workers go on meanwhile. */
 static void
-stop_extension(void)
+stop_own_extension(void)
 {
 	Oid			extension = get_extension_oid("dtm", true);
 
-	if (!OidIsValid(extension) || !dtm_owns_extension(extension, GetUserId()))
-		return;
+	if (OidIsValid(extension) && dtm_owns_extension(extension, GetUserId()))
+		stop_extension();
+}
+
+static void
+stop_extension(void)
+{
 	extension_changed = true;
 	stop_processes(MyDatabaseId);
 }
