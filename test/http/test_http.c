@@ -13,7 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 #include <arpa/inet.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include "call_http.h"
 #include "clean_text.h"
@@ -492,6 +494,48 @@ test_clean_text(void)
 	ok(dtm_clean_text(buf, 1, "abc", 3) == 0 && buf[0] == '\0', "no room at all");
 }
 
+/* In a process of its own, since a hard limit is for ever. */
+static void
+test_no_descriptors(const DtmHttpSettings *settings)
+{
+	int			status = -1;
+	pid_t		pid = fork();
+
+	if (pid == 0)
+	{
+		struct rlimit limit = {128, 128};
+		DtmHttpRequest request = {.url = url("/late?100"),.timeout = 3000};
+		DtmHttpResult result;
+		char		error[DTM_MAX_ERROR];
+		double		start = now_ms();
+		int			started = 0,
+					good = 0,
+					told = 0,
+					last;
+
+		setrlimit(RLIMIT_NOFILE, &limit);
+		http = dtm_http_create(settings);
+		while ((last = dup(2)) < 127 - 10)
+			;
+		while (started < 1000 && dtm_http_start(http, &request, error))
+			started++;
+		while (dtm_http_in_flight(http) > 0)
+		{
+			wait_and_drive();
+			while (dtm_http_result(http, &result))
+			{
+				good += result.answer == DTM_ANSWER_SUCCESS;
+				told += strstr(result.error, "Too many open files") != NULL;
+			}
+		}
+		/* 64 kept back, so 64 start; about ten find a descriptor */
+		_exit(started == 64 && strstr(error, "descriptors") != NULL &&
+			  good > 5 && good + told == 64 && now_ms() - start < 1000 ? 0 : 1);
+	}
+	waitpid(pid, &status, 0);
+	ok(status == 0, "no descriptors left: told at once, the others go on");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -509,6 +553,7 @@ main(int argc, char **argv)
 
 	test_clean_text();
 	ok(dtm_http_global_init(), "global init");
+	test_no_descriptors(&settings);
 	full_port();
 	descriptors = open_descriptors();
 	http = dtm_http_create(&settings);
