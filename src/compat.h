@@ -81,9 +81,16 @@ dtm_is_client(const PGPROC *proc)
 #endif
 }
 
-/* 17: a background worker may be a role that cannot log in */
+/*
+ * 17: a background worker may be a role that cannot log in. Late minor
+ * releases of 15 and 16 have the pieces of it.
+ */
 #ifndef BGWORKER_BYPASS_ROLELOGINCHECK
 #define BGWORKER_BYPASS_ROLELOGINCHECK 0
+#if PG_VERSION_NUM >= 160006 || \
+	(PG_VERSION_NUM < 160000 && PG_VERSION_NUM >= 150010)
+#define DTM_NOLOGIN_BY_HAND
+#endif
 #endif
 
 #endif

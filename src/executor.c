@@ -52,8 +52,7 @@ static emit_log_hook_type previous_log_hook;
 static bool role_changed;
 
 static void become_executor(void);
-static void remember_fatal(ErrorData *edata);
-static void connect_as(Oid database, Oid role);
+static void remember_error(ErrorData *edata);
 static void note_role_change(Datum arg, int cacheid, uint32 hashvalue);
 static void tidy_up(void);
 
@@ -123,10 +122,10 @@ become_executor(void)
 		proc_exit(0);
 
 	previous_log_hook = emit_log_hook;
-	emit_log_hook = remember_fatal;
+	emit_log_hook = remember_error;
 	BackgroundWorkerUnblockSignals();
 
-	connect_as(database, role);
+	dtm_executor_connect(database, role, args.nologin);
 	dtm_pin_settings();
 	CacheRegisterSyscacheCallback(AUTHOID, note_role_change, (Datum) 0);
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -134,12 +133,13 @@ become_executor(void)
 
 /*
  * Whatever ends this process says why: a role that may not log in or is gone,
- * an administrator's command. The job's result repeats it to the user.
+ * an administrator's command. The job's result repeats it to the user. (Errors
+ * of branches are caught, and never come here.)
  */
 static void
-remember_fatal(ErrorData *edata)
+remember_error(ErrorData *edata)
 {
-	if (edata->elevel >= FATAL && edata->message)
+	if (edata->elevel >= ERROR && edata->message)
 	{
 		char		text[DTM_MAX_ERROR];
 		int			length = strlen(edata->message);
@@ -152,17 +152,6 @@ remember_fatal(ErrorData *edata)
 	}
 	if (previous_log_hook)
 		previous_log_hook(edata);
-}
-
-static void
-connect_as(Oid database, Oid role)
-{
-	BackgroundWorkerInitializeConnectionByOid(database, role,
-											  BGWORKER_BYPASS_ROLELOGINCHECK);
-
-	StartTransactionCommand();
-	dtm_executor_superuser = superuser();
-	CommitTransactionCommand();
 }
 
 static void

@@ -105,7 +105,7 @@ static Slot *find_idle(Oid role, int *nprocesses);
 static Slot *find_free(void);
 static Slot *ask_one_to_leave(void);
 static void give(Slot *slot, Oid role, const DtmExecutorJob *job);
-static bool register_process(int index, uint32 generation);
+static bool register_process(int index, uint32 generation, Oid role);
 static void take_back(int index, uint32 generation);
 static void notice_failed_start(Slot *slot);
 static void worker_exits(int code, Datum arg);
@@ -187,7 +187,7 @@ dtm_executor_start(Oid role, int64 id, int branch, DtmPhase phase,
 
 	if (slot == NULL)
 		return -1;
-	if (register_it && !register_process(slot - pool->slot, generation))
+	if (register_it && !register_process(slot - pool->slot, generation, role))
 	{
 		take_back(slot - pool->slot, generation);
 		strlcpy(error,
@@ -386,7 +386,7 @@ give(Slot *slot, Oid role, const DtmExecutorJob *job)
 }
 
 static bool
-register_process(int index, uint32 generation)
+register_process(int index, uint32 generation, Oid role)
 {
 	DtmExecutorArgs args = {.slot = index,.generation = generation};
 	BackgroundWorker worker;
@@ -406,6 +406,7 @@ register_process(int index, uint32 generation)
 	strlcpy(worker.bgw_type, "dtm executor", sizeof(worker.bgw_type));
 	StaticAssertStmt(sizeof(args) <= BGW_EXTRALEN,
 					 "arguments do not fit into bgw_extra");
+	args.nologin = dtm_executor_needs_nologin(role);
 	memcpy(worker.bgw_extra, &args, sizeof(args));
 
 	if (handles[index])
@@ -572,6 +573,10 @@ executor_exits(int code, Datum arg)
 	LWLockAcquire(&pool->lock, LW_EXCLUSIVE);
 	if (my_slot->generation == my_generation)
 	{
+		if (my_slot->terminated != 0)
+			snprintf(last_words, sizeof(last_words),
+					 "no answer within " INT64_FORMAT " ms, and deaf to being cancelled: executor ended",
+					 my_slot->job.timeout_ms);
 		end_job(my_slot, last_words[0] ? last_words : "executor ended");
 		empty_slot(my_slot);
 	}

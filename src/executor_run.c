@@ -100,7 +100,6 @@ typedef struct CallPlan
 } CallPlan;
 
 DtmBranchContext DtmCurrentBranch;
-bool		dtm_executor_superuser;
 
 static CallPlan call_plans[MAX_PLANS];
 static int	ncall_plans;

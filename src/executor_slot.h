@@ -1,7 +1,7 @@
 /*
- * executor_slot.h: what executor.c, executor_run.c and executor_pool.c share.
+ * executor_slot.h: what the executor's files share.
  *
- * Only these three (and the debug points) include it.
+ * Only executor*.c and the debug points include it.
  */
 #ifndef DTM_EXECUTOR_SLOT_H
 #define DTM_EXECUTOR_SLOT_H
@@ -15,6 +15,7 @@ typedef struct DtmExecutorArgs
 {
 	int32		slot;
 	uint32		generation;		/* of the slot; another one: too late */
+	bool		nologin;		/* see executor_connect.c */
 } DtmExecutorArgs;
 
 typedef struct DtmExecutorJob
@@ -42,8 +43,12 @@ extern void dtm_executor_last_words(const char *error);
 /* The pid of some executor of the database that runs, busy ones first; or 0. */
 extern pid_t dtm_executor_some_pid(Oid database);
 
+/* executor_connect.c */
+extern bool dtm_executor_superuser; /* the role, when it connected */
+extern bool dtm_executor_needs_nologin(Oid role);
+extern void dtm_executor_connect(Oid database, Oid role, bool nologin);
+
 /* executor_run.c */
-extern bool dtm_executor_superuser; /* of the role, when it connected */
 extern void dtm_executor_run(const DtmExecutorJob *job,
 							 DtmExecutorResult *result);
 
