@@ -634,15 +634,15 @@ describe_process(BackgroundWorker *what, const char *type,
 				 const char *function)
 {
 	memset(what, 0, sizeof(*what));
-	strlcpy(what->bgw_name, type, BGW_MAXLEN);
-	strlcpy(what->bgw_type, type, BGW_MAXLEN);
+	snprintf(what->bgw_name, BGW_MAXLEN, "%s", type);
+	snprintf(what->bgw_type, BGW_MAXLEN, "%s", type);
 	what->bgw_flags = BGWORKER_SHMEM_ACCESS |
 		BGWORKER_BACKEND_DATABASE_CONNECTION;
 	what->bgw_start_time = BgWorkerStart_RecoveryFinished;
 	what->bgw_restart_time = BGW_NEVER_RESTART;
-	/* A member, not a pointer, in every version: no size to tell strlcpy. */
-	strlcpy(what->bgw_library_name, "dtm", sizeof(what->bgw_library_name));
-	strlcpy(what->bgw_function_name, function, sizeof(what->bgw_function_name));
+	/* The size of the library's name differs between versions. */
+	snprintf(what->bgw_library_name, sizeof(what->bgw_library_name), "dtm");
+	snprintf(what->bgw_function_name, BGW_MAXLEN, "%s", function);
 	what->bgw_notify_pid = MyProcPid;
 }
 
