@@ -1,0 +1,353 @@
+/*
+ * api_step.c: dtm.step values, read, checked and stored as branches.
+ *
+ * A step may come from dtm.step() or from anywhere else (ROW(...)::dtm.step, a
+ * table), so nothing is believed here that dtm.step() has checked already.
+ *
+ * Thousands of sagas may start in one statement: no SQL is parsed here, nothing
+ * goes through text, and a statement's plan is made once in a session's life.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/typcache.h"
+
+#include "api_common.h"
+#include "api_step.h"
+
+/* The columns of the type dtm.step. */
+enum
+{
+	STEP_ACTION,
+	STEP_COMPENSATE,
+	STEP_PAYLOAD,
+	STEP_HEADERS,
+	STEP_REQUEST_TIMEOUT,
+	STEP_RETRY_LIMIT,
+	STEP_COLUMNS
+};
+
+/* The columns of dtm.branch that a step fills, and how many rows at most. */
+#define BRANCH_COLUMNS	10
+#define BRANCH_ROWS		8
+
+PG_FUNCTION_INFO_V1(dtm_step);
+
+static void must_not_be_null(const char *place);
+static bytea *payload_argument(FunctionCallInfo fcinfo, int n);
+static bytea *payload_of_text(char *json);
+static void read_step(HeapTupleHeader tuple, TupleDesc desc, int number,
+					  DtmStep *step);
+static SPIPlanPtr insert_plan(int nrows);
+
+/*
+ * step() in all its forms. Only payloads given as text need to be checked:
+ * types json and jsonb are JSON already.
+ */
+Datum
+dtm_step(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc = fcinfo->flinfo->fn_extra;
+	Datum		values[STEP_COLUMNS];
+	bool		nulls[STEP_COLUMNS];
+	DtmStep		step;
+
+	if (desc == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+
+		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
+			desc->natts != STEP_COLUMNS)
+			elog(ERROR, "dtm.step is not the type that this library knows");
+		desc = BlessTupleDesc(CreateTupleDescCopy(desc));
+		fcinfo->flinfo->fn_extra = desc;
+		MemoryContextSwitchTo(old);
+	}
+
+	dtm_step_of_arguments(fcinfo, 0, PG_NARGS(), &step);
+	values[STEP_ACTION] = PointerGetDatum(step.action);
+	values[STEP_COMPENSATE] = PointerGetDatum(step.compensate);
+	values[STEP_PAYLOAD] = PointerGetDatum(step.payload);
+	values[STEP_HEADERS] = JsonbPGetDatum(step.headers);
+	values[STEP_REQUEST_TIMEOUT] = IntervalPGetDatum(step.request_timeout);
+	values[STEP_RETRY_LIMIT] = Int32GetDatum(step.retry_limit);
+	nulls[STEP_ACTION] = false;
+	nulls[STEP_COMPENSATE] = false;
+	nulls[STEP_PAYLOAD] = step.payload == NULL;
+	nulls[STEP_HEADERS] = step.headers == NULL;
+	nulls[STEP_REQUEST_TIMEOUT] = step.request_timeout == NULL;
+	nulls[STEP_RETRY_LIMIT] = step.retry_limit == 0;
+	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+}
+
+void
+dtm_step_of_arguments(FunctionCallInfo fcinfo, int first, int nargs,
+					  DtmStep *step)
+{
+	/* The forms, by their number of arguments: see the header. */
+	bool		has_body = nargs == 7;
+	bool		has_compensate = nargs >= 6;
+	int			payload = first + (has_compensate ? 2 : 1);
+	int			rest = payload + (has_body ? 2 : 1);
+
+	memset(step, 0, sizeof(*step));
+	if (PG_ARGISNULL(first))
+		must_not_be_null("action");
+	step->action = PG_GETARG_TEXT_PP(first);
+	if (!has_compensate)
+		step->compensate = cstring_to_text("");
+	else if (PG_ARGISNULL(first + 1))
+		must_not_be_null("compensate");
+	else
+		step->compensate = PG_GETARG_TEXT_PP(first + 1);
+
+	if (!PG_ARGISNULL(payload))
+	{
+		if (has_body && !PG_ARGISNULL(payload + 1))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("payload and body cannot both be given"),
+					 errhint("payload is JSON, body is for bytes of any other kind.")));
+		step->payload = payload_argument(fcinfo, payload);
+	}
+	else if (has_body && !PG_ARGISNULL(payload + 1))
+		step->payload = PG_GETARG_BYTEA_PP(payload + 1);
+
+	if (!PG_ARGISNULL(rest))
+		step->headers = PG_GETARG_JSONB_P(rest);
+	if (!PG_ARGISNULL(rest + 1))
+		step->request_timeout = PG_GETARG_INTERVAL_P(rest + 1);
+	if (!PG_ARGISNULL(rest + 2))
+		step->retry_limit = dtm_retry_limit(PG_GETARG_INT32(rest + 2),
+											"retry_limit");
+}
+
+static void
+must_not_be_null(const char *place)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("%s: must not be NULL", place),
+			 errhint("An empty address, '', means that nobody is called.")));
+}
+
+/* Text and json byte for byte, jsonb in its own normal form. */
+static bytea *
+payload_argument(FunctionCallInfo fcinfo, int n)
+{
+	char	   *json;
+
+	switch (get_fn_expr_argtype(fcinfo->flinfo, n))
+	{
+		case JSONBOID:
+			{
+				Jsonb	   *jsonb = PG_GETARG_JSONB_P(n);
+
+				json = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+				break;
+			}
+		case JSONOID:
+			json = text_to_cstring(PG_GETARG_TEXT_PP(n));
+			break;
+		default:
+			json = text_to_cstring(PG_GETARG_TEXT_PP(n));
+			dtm_check_json(json, "argument payload");
+			break;
+	}
+	return payload_of_text(json);
+}
+
+/* Branches read UTF-8, whatever this database speaks. */
+static bytea *
+payload_of_text(char *json)
+{
+	char	   *utf8 = pg_server_to_any(json, strlen(json), PG_UTF8);
+	int			size = strlen(utf8);
+	bytea	   *payload = palloc(VARHDRSZ + size);
+
+	SET_VARSIZE(payload, VARHDRSZ + size);
+	memcpy(VARDATA(payload), utf8, size);
+	return payload;
+}
+
+int
+dtm_read_steps(Oid user, ArrayType *array, DtmStep **steps)
+{
+	Oid			type = ARR_ELEMTYPE(array);
+	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+
+	if (desc->natts != STEP_COLUMNS)
+		elog(ERROR, "dtm.step is not the type that this library knows");
+	deconstruct_array(array, type, -1, false, TYPALIGN_DOUBLE, &elements, &nulls,
+					  &n);
+	if (n == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("steps: must not be empty"),
+				 errhint("Write ARRAY[dtm.step('http://...', 'http://...')].")));
+
+	*steps = palloc(n * sizeof(DtmStep));
+	for (int i = 0; i < n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("step %d: must not be NULL", i + 1),
+					 errhint("Write dtm.step(''), which calls nobody, for a step without effect.")));
+		read_step(DatumGetHeapTupleHeader(elements[i]), desc, i + 1,
+				  &(*steps)[i]);
+		dtm_check_step(user, &(*steps)[i], i + 1);
+	}
+	ReleaseTupleDesc(desc);
+	return n;
+}
+
+static void
+read_step(HeapTupleHeader header, TupleDesc desc, int number, DtmStep *step)
+{
+	HeapTupleData tuple;
+	Datum		values[STEP_COLUMNS];
+	bool		nulls[STEP_COLUMNS];
+
+	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = header;
+	heap_deform_tuple(&tuple, desc, values, nulls);
+
+	if (nulls[STEP_ACTION])
+		must_not_be_null(dtm_place(number, "action"));
+	if (nulls[STEP_COMPENSATE])
+		must_not_be_null(dtm_place(number, "compensate"));
+
+	step->action = DatumGetTextPP(values[STEP_ACTION]);
+	step->compensate = DatumGetTextPP(values[STEP_COMPENSATE]);
+	step->payload = nulls[STEP_PAYLOAD] ? NULL :
+		DatumGetByteaPP(values[STEP_PAYLOAD]);
+	step->headers = nulls[STEP_HEADERS] ? NULL :
+		DatumGetJsonbP(values[STEP_HEADERS]);
+	step->request_timeout = nulls[STEP_REQUEST_TIMEOUT] ? NULL :
+		DatumGetIntervalP(values[STEP_REQUEST_TIMEOUT]);
+	step->retry_limit = nulls[STEP_RETRY_LIMIT] ? 0 :
+		dtm_retry_limit(DatumGetInt32(values[STEP_RETRY_LIMIT]),
+						dtm_place(number, "retry_limit"));
+	step->predecessors = NULL;
+}
+
+void
+dtm_check_step(Oid user, const DtmStep *step, int number)
+{
+	dtm_check_address(user, step->action, step->payload, number, "action");
+	dtm_check_address(user, step->compensate, step->payload, number,
+					  "compensate");
+	if (step->headers != NULL)
+		dtm_check_headers(step->headers, dtm_place(number, "headers"));
+	if (step->request_timeout != NULL)
+		(void) dtm_interval_us(step->request_timeout,
+							   dtm_place(number, "request_timeout"));
+}
+
+void
+dtm_store_steps(int64 id, int first, const DtmStep *steps, int nsteps)
+{
+	Datum		values[BRANCH_ROWS * BRANCH_COLUMNS];
+	char		nulls[BRANCH_ROWS * BRANCH_COLUMNS];
+
+	/* Rows as plain parameters: for few of them faster than arrays. */
+	for (int done = 0; done < nsteps;)
+	{
+		int			nrows = Min(nsteps - done, BRANCH_ROWS);
+		int			rc;
+
+		for (int row = 0; row < nrows; row++)
+		{
+			const DtmStep *step = &steps[done + row];
+			int			branch = first + done + row;
+			Datum	   *value = &values[row * BRANCH_COLUMNS];
+			char	   *null = &nulls[row * BRANCH_COLUMNS];
+			char		branch_id[16];
+
+			snprintf(branch_id, sizeof(branch_id), "%02d", branch + 1);
+			memset(null, ' ', BRANCH_COLUMNS);
+			value[0] = Int64GetDatum(id);
+			value[1] = Int32GetDatum(branch);
+			value[2] = CStringGetTextDatum(branch_id);
+			value[3] = PointerGetDatum(step->action);
+			value[4] = PointerGetDatum(step->compensate);
+			value[5] = PointerGetDatum(step->predecessors);
+			value[6] = IntervalPGetDatum(step->request_timeout);
+			value[7] = Int32GetDatum(step->retry_limit);
+			value[8] = JsonbPGetDatum(step->headers);
+			value[9] = PointerGetDatum(step->payload);
+			if (step->predecessors == NULL)
+				null[5] = 'n';
+			if (step->request_timeout == NULL)
+				null[6] = 'n';
+			if (step->retry_limit == 0)
+				null[7] = 'n';
+			if (step->headers == NULL)
+				null[8] = 'n';
+			if (step->payload == NULL)
+				null[9] = 'n';
+		}
+		rc = SPI_execute_plan(insert_plan(nrows), values, nulls, false, 0);
+		if (rc != SPI_OK_INSERT)
+			elog(ERROR, "could not store branches: %s",
+				 SPI_result_code_string(rc));
+		done += nrows;
+	}
+}
+
+/* INSERT INTO dtm.branch VALUES ($1, ...), ($11, ...), ..., once per length. */
+static SPIPlanPtr
+insert_plan(int nrows)
+{
+	static const Oid column_types[BRANCH_COLUMNS] = {
+		INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4ARRAYOID, INTERVALOID,
+		INT4OID, JSONBOID, BYTEAOID
+	};
+	static SPIPlanPtr plans[BRANCH_ROWS + 1];
+
+	if (plans[nrows] == NULL)
+	{
+		Oid			types[BRANCH_ROWS * BRANCH_COLUMNS];
+		StringInfoData sql;
+		SPIPlanPtr	plan;
+
+		initStringInfo(&sql);
+		appendStringInfoString(&sql,
+							   "INSERT INTO dtm.branch (id, branch, branch_id, "
+							   "forward, backward, predecessors, request_timeout, "
+							   "retry_limit, branch_headers, payload) VALUES ");
+		for (int row = 0; row < nrows; row++)
+		{
+			for (int i = 0; i < BRANCH_COLUMNS; i++)
+			{
+				int			parameter = row * BRANCH_COLUMNS + i;
+
+				appendStringInfo(&sql, "%s$%d",
+								 i > 0 ? ", " : row > 0 ? "), (" : "(",
+								 parameter + 1);
+				types[parameter] = column_types[i];
+			}
+		}
+		appendStringInfoChar(&sql, ')');
+		plan = SPI_prepare_cursor(sql.data, nrows * BRANCH_COLUMNS, types,
+								  CURSOR_OPT_GENERIC_PLAN);
+		if (plan == NULL)
+			elog(ERROR, "could not prepare the insertion of branches: %s",
+				 SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+		plans[nrows] = plan;
+	}
+	return plans[nrows];
+}
