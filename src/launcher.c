@@ -121,7 +121,7 @@ static Launcher launcher;
 
 static void loop(void);
 static void receive(void);
-static void recheck(Database *database);
+static void recheck(Database *database, bool stopped);
 static void scan_databases(void);
 static List *list_databases(MemoryContext context);
 static bool may_have_workers(Form_pg_database row);
@@ -233,19 +233,19 @@ loop(void)
 static void
 receive(void)
 {
-	Oid			oid[DTM_MAX_RECHECKS];
+	DtmRecheck	asked[DTM_MAX_RECHECKS];
 	bool		look;
 	bool		recheck_all;
 	int			n;
 
-	n = dtm_launcher_receive(oid, &look, &recheck_all);
+	n = dtm_launcher_receive(asked, &look, &recheck_all);
 	for (int i = 0; i < n; i++)
 	{
-		Database   *database = hash_search(launcher.databases, &oid[i],
-										   HASH_FIND, NULL);
+		Database   *database = hash_search(launcher.databases,
+										   &asked[i].database, HASH_FIND, NULL);
 
 		if (database != NULL)
-			recheck(database);
+			recheck(database, asked[i].stopped);
 		else
 			look = true;		/* a new one, or gone */
 	}
@@ -256,7 +256,7 @@ receive(void)
 
 		hash_seq_init(&all, launcher.databases);
 		while ((database = hash_seq_search(&all)) != NULL)
-			recheck(database);
+			recheck(database, true);
 		look = true;
 	}
 	if (look)
@@ -264,12 +264,18 @@ receive(void)
 }
 
 static void
-recheck(Database *database)
+recheck(Database *database, bool stopped)
 {
-	database->known = UNKNOWN;
-	database->hurried = true;
 	database->probe_outdated = database->probe >= 0;
-	forgive(&database->probe_backoff);
+	if (database->known == ABSENT || stopped)
+	{
+		database->known = UNKNOWN;
+		database->hurried = true;
+		forgive(&database->probe_backoff);
+	}
+	if (!stopped)
+		return;
+
 	for (int i = 0; i < dtm_workers_per_database; i++)
 	{
 		Worker	   *worker = &database->worker[i];

@@ -12,7 +12,7 @@
  *	 ALTER DATABASE RENAME, TABLESPACE	stop, block			start again
  *	 CREATE DATABASE ... TEMPLATE		stop, block			look at the list
  *	 other ALTER DATABASE				-					look at the list
- *	 COMMIT, ROLLBACK PREPARED			-					read what it brought
+ *	 COMMIT PREPARED					-					read what it brought
  *
  * The block is in shared memory and lasts until the transaction that stopped
  * the workers has ended, in whatever way: the callback of COMMIT, ABORT and
@@ -40,6 +40,7 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "tcop/utility.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -65,7 +66,7 @@ static void process_utility(PlannedStmt *pstmt, const char *query,
 							ParamListInfo params, QueryEnvironment *environment,
 							DestReceiver *dest, QueryCompletion *completion);
 static void before_statement(Node *statement);
-static bool is_end_of_prepared(Node *statement);
+static bool commits_prepared(Node *statement);
 static void after_prepared(void);
 static bool drops_extension(DropStmt *statement);
 static const char *template_of(CreatedbStmt *statement);
@@ -99,7 +100,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 				QueryEnvironment *environment, DestReceiver *dest,
 				QueryCompletion *completion)
 {
-	bool		ends_prepared = false;
+	bool		prepared = false;
 
 	switch (nodeTag(pstmt->utilityStmt))
 	{
@@ -114,7 +115,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 			break;
 		case T_TransactionStmt:
 			/* Looked at now: a ROLLBACK may free its own statement. */
-			ends_prepared = is_end_of_prepared(pstmt->utilityStmt);
+			prepared = commits_prepared(pstmt->utilityStmt);
 			break;
 		default:
 			break;
@@ -127,7 +128,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		standard_ProcessUtility(pstmt, query, read_only_tree, context, params,
 								environment, dest, completion);
 
-	if (ends_prepared)
+	if (prepared)
 		after_prepared();
 }
 
@@ -172,25 +173,30 @@ before_statement(Node *statement)
 }
 
 static bool
-is_end_of_prepared(Node *statement)
+commits_prepared(Node *statement)
 {
-	TransactionStmtKind kind = ((TransactionStmt *) statement)->kind;
-
-	return kind == TRANS_STMT_COMMIT_PREPARED ||
-		kind == TRANS_STMT_ROLLBACK_PREPARED;
+	return ((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED;
 }
 
 /*
  * It is over when the statement returns. Whatever the prepared transaction had
- * for us was forgotten when it was prepared, so look at everything; a rollback
- * is looked at in vain, unless it brings a dropped extension back.
+ * for us was forgotten when it was prepared, perhaps before a restart. It may
+ * have begun global transactions; and it may have created the extension.
  */
 static void
 after_prepared(void)
 {
-	dtm_shmem_request_rescan(MyDatabaseId);
-	if (dtm_prepared_ddl_noted())
-		dtm_launcher_recheck(MyDatabaseId);
+	if (!dtm_shmem_ready())
+		return;
+	if (dtm_worker_is_running(MyDatabaseId))
+		dtm_shmem_request_rescan(MyDatabaseId);
+	else
+	{
+		/* Not what was there when this statement began. */
+		InvalidateCatalogSnapshot();
+		if (OidIsValid(get_extension_oid("dtm", true)))
+			dtm_launcher_recheck(MyDatabaseId, false);
+	}
 }
 
 static bool
@@ -373,12 +379,9 @@ at_xact_end(XactEvent event, void *arg)
 			if (databases_changed)
 				dtm_launcher_look();
 			if (extension_changed)
-				dtm_launcher_recheck(MyDatabaseId);
+				dtm_launcher_recheck(MyDatabaseId, false);
 			break;
 		case XACT_EVENT_PREPARE:
-			if (extension_changed)
-				dtm_note_prepared_ddl();
-			break;
 		case XACT_EVENT_ABORT:
 			break;
 		default:

@@ -55,9 +55,8 @@ typedef struct Shared
 	pid_t		launcher_pid;
 	bool		look;
 	bool		recheck_all;	/* there was no room in recheck[] */
-	bool		prepared_ddl;
 	int			nrechecks;
-	Oid			recheck[DTM_MAX_RECHECKS];
+	DtmRecheck	recheck[DTM_MAX_RECHECKS];
 	Block		block[MAX_BLOCKS];
 	Probe		probe[DTM_MAX_PROBES];
 
@@ -560,7 +559,7 @@ dtm_launcher_look(void)
 }
 
 void
-dtm_launcher_recheck(Oid database)
+dtm_launcher_recheck(Oid database, bool stopped)
 {
 	Latch	   *latch;
 	int			i;
@@ -570,13 +569,22 @@ dtm_launcher_recheck(Oid database)
 	LWLockAcquire(shared->launcher_lock, LW_EXCLUSIVE);
 	for (i = 0; i < shared->nrechecks; i++)
 	{
-		if (shared->recheck[i] == database)
+		if (shared->recheck[i].database == database)
 			break;
 	}
 	if (i == DTM_MAX_RECHECKS)
 		shared->recheck_all = true;
-	else if (i == shared->nrechecks)
-		shared->recheck[shared->nrechecks++] = database;
+	else
+	{
+		if (i == shared->nrechecks)
+		{
+			shared->nrechecks++;
+			shared->recheck[i].database = database;
+			shared->recheck[i].stopped = false;
+		}
+		if (stopped)
+			shared->recheck[i].stopped = true;
+	}
 	latch = shared->launcher_latch;
 	LWLockRelease(shared->launcher_lock);
 	if (latch != NULL)
@@ -596,14 +604,14 @@ dtm_launcher_note_exit(void)
 }
 
 int
-dtm_launcher_receive(Oid database[DTM_MAX_RECHECKS], bool *look,
+dtm_launcher_receive(DtmRecheck recheck[DTM_MAX_RECHECKS], bool *look,
 					 bool *recheck_all)
 {
 	int			n;
 
 	LWLockAcquire(shared->launcher_lock, LW_EXCLUSIVE);
 	n = shared->nrechecks;
-	memcpy(database, shared->recheck, n * sizeof(Oid));
+	memcpy(recheck, shared->recheck, n * sizeof(DtmRecheck));
 	*look = shared->look;
 	*recheck_all = shared->recheck_all;
 	shared->nrechecks = 0;
@@ -667,7 +675,7 @@ dtm_unblock_workers(void)
 	LWLockRelease(shared->launcher_lock);
 
 	for (int i = 0; i < n; i++)
-		dtm_launcher_recheck(unblocked[i]);
+		dtm_launcher_recheck(unblocked[i], true);
 }
 
 bool
@@ -683,21 +691,6 @@ dtm_workers_are_blocked(Oid database)
 	}
 	LWLockRelease(shared->launcher_lock);
 	return blocked;
-}
-
-void
-dtm_note_prepared_ddl(void)
-{
-	LWLockAcquire(shared->launcher_lock, LW_EXCLUSIVE);
-	shared->prepared_ddl = true;
-	LWLockRelease(shared->launcher_lock);
-}
-
-bool
-dtm_prepared_ddl_noted(void)
-{
-	/* Without the lock: who prepared it has returned before it is committed. */
-	return shared != NULL && shared->prepared_ddl;
 }
 
 uint32

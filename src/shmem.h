@@ -113,14 +113,24 @@ extern void dtm_outcome_broadcast(int64 id);
  */
 extern void dtm_launcher_attach(void);	/* launcher only */
 extern void dtm_launcher_look(void);	/* the list of databases has changed */
-extern void dtm_launcher_recheck(Oid database); /* its extension or its block
-												 * came or went */
 extern void dtm_launcher_note_exit(void);	/* some worker has ended */
 
-/* Take what has been asked for; returns how many of database[] to recheck. */
+/*
+ * The extension may have come or gone. stopped: its processes were stopped on
+ * purpose, so there is no reason to wait before they start again.
+ */
+extern void dtm_launcher_recheck(Oid database, bool stopped);
+
+/* Take what has been asked for; returns how many databases to recheck. */
 #define DTM_MAX_RECHECKS 64
-extern int	dtm_launcher_receive(Oid database[DTM_MAX_RECHECKS], bool *look,
-								 bool *recheck_all);
+typedef struct DtmRecheck
+{
+	Oid			database;
+	bool		stopped;
+} DtmRecheck;
+
+extern int	dtm_launcher_receive(DtmRecheck recheck[DTM_MAX_RECHECKS],
+								 bool *look, bool *recheck_all);
 
 /* Does a worker of this shard have a slot? */
 extern bool dtm_shard_is_running(Oid database, int number);
@@ -136,13 +146,6 @@ extern void dtm_shmem_forget(Oid database);
 extern void dtm_block_workers(Oid database);
 extern void dtm_unblock_workers(void);
 extern bool dtm_workers_are_blocked(Oid database);
-
-/*
- * A transaction that created, dropped or updated the extension was prepared:
- * from now on COMMIT PREPARED and ROLLBACK PREPARED concern the launcher.
- */
-extern void dtm_note_prepared_ddl(void);
-extern bool dtm_prepared_ddl_noted(void);
 
 /* Answers of the processes that look for the extension in a database. */
 #define DTM_MAX_PROBES 2
