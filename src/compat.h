@@ -22,6 +22,13 @@
 #include "storage/waiteventset.h"
 #endif
 
+/* 18: the attribute that a function does not return has another name */
+#if PG_VERSION_NUM >= 180000
+#define DTM_NORETURN pg_noreturn
+#else
+#define DTM_NORETURN pg_attribute_noreturn()
+#endif
+
 /* 16: one ownership check for all kinds of objects */
 static inline bool
 dtm_owns_database(Oid database, Oid role)
