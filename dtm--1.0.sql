@@ -453,7 +453,6 @@ SELECT t.gid,
 	dtm.status_name(t.status) AS status,
 	pg_catalog.pg_get_userbyid(t.owner) AS owner,
 	t.created_at, t.submitted_at, t.finished_at,
-	t.due AS next_look,
 	t.deadline,
 	t.reason, t.forced, t.concurrent,
 	t.timeout_to_fail, t.retry_interval, t.retry_limit, t.request_timeout,
@@ -461,7 +460,7 @@ SELECT t.gid,
 FROM dtm.trans AS t
 WHERE dtm.may_see(t.owner);
 COMMENT ON VIEW dtm.transactions IS
-'Global transactions, one''s own; all for members of pg_monitor. next_look: when the worker looks at it again (NULL: it has ended, or waits to be submitted). Finished ones go after dtm.retention.';
+'Global transactions, one''s own; all for members of pg_monitor. Finished ones go after dtm.retention.';
 
 CREATE VIEW dtm.branches WITH (security_barrier) AS
 SELECT t.gid,
@@ -545,7 +544,6 @@ SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
 	'created_at', t.created_at,
 	'submitted_at', t.submitted_at,
 	'finished_at', t.finished_at,
-	'next_look', t.due,
 	'deadline', t.deadline,
 	'concurrent', t.concurrent,
 	'timeout_to_fail', t.timeout_to_fail,

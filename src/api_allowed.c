@@ -156,8 +156,16 @@ check_sql(Oid user, const char *function, const bytea *payload,
 
 	if (payload != NULL)
 	{
-		char	   *json = pg_any_to_server(VARDATA_ANY(payload),
-											VARSIZE_ANY_EXHDR(payload), PG_UTF8);
+		char	   *json;
+
+		if (!pg_verify_mbstr(PG_UTF8, VARDATA_ANY(payload),
+							 VARSIZE_ANY_EXHDR(payload), true))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s: the payload of a SQL branch must be JSON", place),
+					 errhint("Give it as payload, not as body.")));
+		json = pg_any_to_server(VARDATA_ANY(payload),
+								VARSIZE_ANY_EXHDR(payload), PG_UTF8);
 
 		if (json == VARDATA_ANY(payload))
 			json = pnstrdup(json, VARSIZE_ANY_EXHDR(payload));

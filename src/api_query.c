@@ -32,6 +32,7 @@ PG_FUNCTION_INFO_V1(dtm_query);
 PG_FUNCTION_INFO_V1(dtm_wait);
 PG_FUNCTION_INFO_V1(dtm_payload_json);
 
+static bool is_text(const char *bytes, int size);
 static bool json_value(const char *json, Datum *value);
 
 Datum
@@ -192,8 +193,7 @@ dtm_payload_json(PG_FUNCTION_ARGS)
 
 	if (size > SHOWN_PAYLOAD)
 		PG_RETURN_NULL();
-	if (pg_verify_mbstr(PG_UTF8, bytes, size, true) &&
-		GetDatabaseEncoding() == PG_UTF8)
+	if (is_text(bytes, size))
 	{
 		char	   *copy = pnstrdup(bytes, size);
 
@@ -212,6 +212,20 @@ dtm_payload_json(PG_FUNCTION_ARGS)
 														CStringGetTextDatum("base64"))));
 	appendStringInfoChar(&json, '}');
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
+}
+
+/* Can this database show it as characters? Payloads are UTF-8, if text at all. */
+static bool
+is_text(const char *bytes, int size)
+{
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return pg_verify_mbstr(PG_UTF8, bytes, size, true);
+	for (int i = 0; i < size; i++)
+	{
+		if (bytes[i] == '\0' || IS_HIGHBIT_SET(bytes[i]))
+			return false;
+	}
+	return true;
 }
 
 /*

@@ -194,10 +194,15 @@ look_at_transactions(ReturnSetInfo *result)
 
 	if (dtm_enabled && !RecoveryInProgress())
 	{
-		n = number(psprintf("SELECT pg_catalog.count(*) FROM (SELECT 1 FROM dtm.trans "
-							"WHERE due OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp() "
-							"OPERATOR(pg_catalog.-) '%d s'::pg_catalog.interval) "
-							"LIMIT 1000) AS late", LATE_SECONDS));
+		/* Of those that have been due for long: what waits for a retry is well. */
+		n = number(psprintf("SELECT pg_catalog.count(*) FROM (SELECT 1 FROM ("
+							"SELECT id FROM dtm.trans WHERE due OPERATOR(pg_catalog.<) "
+							"(pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '%d s'::pg_catalog.interval) "
+							"ORDER BY due LIMIT 10000) AS t WHERE NOT EXISTS ("
+							"SELECT FROM dtm.op AS o WHERE o.id OPERATOR(pg_catalog.=) t.id "
+							"AND GREATEST(o.next_attempt, o.last_attempt) OPERATOR(pg_catalog.>) "
+							"(pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '%d s'::pg_catalog.interval)) "
+							"LIMIT 1000) AS late", LATE_SECONDS, LATE_SECONDS));
 		if (n > 0)
 			complain(result, psprintf(INT64_FORMAT "%s global transactions are overdue",
 									  n, n == 1000 ? " or more" : ""),
