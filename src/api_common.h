@@ -11,6 +11,7 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "trans.h"
 
 /* Class DT. */
@@ -97,12 +98,12 @@ extern bool dtm_api_find(const DtmApi *api, const text *gid, DtmRight right,
 extern void dtm_api_must_find(const DtmApi *api, const text *gid,
 							  DtmRight right, DtmLook look, DtmFound *found);
 
-pg_attribute_noreturn() extern void dtm_unknown_gid(const text *gid);
+DTM_NORETURN extern void dtm_unknown_gid(const text *gid);
 
 /* DT412: the command is not possible in this status. */
-pg_attribute_noreturn() extern void dtm_illegal(const char *command,
-												const text *gid,
-												DtmStatus status);
+DTM_NORETURN extern void dtm_illegal(const char *command,
+									 const text *gid,
+									 DtmStatus status);
 
 /* Is the user a member of the role, or a superuser? */
 extern bool dtm_may_act_as(Oid user, Oid owner);
