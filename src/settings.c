@@ -186,6 +186,8 @@ dtm_pin_worker_settings(void)
 		{"session_replication_role", "origin"},
 		{"client_min_messages", "warning"},
 		{"jit", "off"},
+		/* Plans are made once, while the tables are still small, and kept. */
+		{"enable_seqscan", "off"},
 	};
 
 	dtm_pin_settings();
