@@ -96,6 +96,7 @@ typedef struct Database
 	int			probe;			/* index of its probe; -1: none */
 	bool		probe_outdated; /* it may have looked before the change */
 	Backoff		probe_backoff;
+	TimestampTz probe_again;	/* while it is absent */
 	Worker		worker[FLEXIBLE_ARRAY_MEMBER];	/* one a shard */
 } Database;
 
@@ -121,7 +122,7 @@ static Launcher launcher;
 
 static void loop(void);
 static void receive(void);
-static void recheck(Database *database, bool stopped);
+static void recheck(Database *database, bool at_once);
 static void scan_databases(void);
 static List *list_databases(MemoryContext context);
 static bool may_have_workers(Form_pg_database row);
@@ -245,7 +246,7 @@ receive(void)
 										   &asked[i].database, HASH_FIND, NULL);
 
 		if (database != NULL)
-			recheck(database, asked[i].stopped);
+			recheck(database, asked[i].at_once);
 		else
 			look = true;		/* a new one, or gone */
 	}
@@ -264,18 +265,18 @@ receive(void)
 }
 
 static void
-recheck(Database *database, bool stopped)
+recheck(Database *database, bool at_once)
 {
 	database->probe_outdated = database->probe >= 0;
-	if (database->known == ABSENT || stopped)
+	if (database->known == ABSENT || at_once)
 	{
 		database->known = UNKNOWN;
 		database->hurried = true;
-		forgive(&database->probe_backoff);
 	}
-	if (!stopped)
+	if (!at_once)
 		return;
 
+	forgive(&database->probe_backoff);
 	for (int i = 0; i < dtm_workers_per_database; i++)
 	{
 		Worker	   *worker = &database->worker[i];
@@ -410,8 +411,14 @@ manage(Database *database)
 
 	switch (database->known)
 	{
-		case UNKNOWN:
 		case ABSENT:
+			if (launcher.now < database->probe_again)
+			{
+				wake_at(database->probe_again);
+				break;
+			}
+			/* FALLTHROUGH */
+		case UNKNOWN:
 			start_probe(database);
 			break;
 		case PRESENT:
@@ -458,7 +465,7 @@ reap_probe(Database *database)
 			database->known = ABSENT;
 			database->hurried = false;
 			forgive(&database->probe_backoff);
-			database->probe_backoff.not_before =
+			database->probe_again =
 				TimestampTzPlusMilliseconds(launcher.now,
 											(int64) dtm_launcher_interval *
 											REPROBE_FACTOR);
@@ -492,7 +499,8 @@ reap_workers(Database *database)
 		if (!worker->forgiven)
 			back_off(&worker->backoff);
 		/* Why did it end? Perhaps the extension is gone. */
-		database->known = UNKNOWN;
+		if (database->known == PRESENT)
+			database->known = UNKNOWN;
 	}
 }
 

@@ -379,7 +379,7 @@ at_xact_end(XactEvent event, void *arg)
 			if (databases_changed)
 				dtm_launcher_look();
 			if (extension_changed)
-				dtm_launcher_recheck(MyDatabaseId, false);
+				dtm_launcher_recheck(MyDatabaseId, true);
 			break;
 		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_ABORT:

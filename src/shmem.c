@@ -31,6 +31,7 @@
 
 #define OUTCOME_BUCKETS 1024
 #define MAX_BLOCKS 64
+#define LOCK_PATIENCE_MS 500
 #define MAX_WORKERS_PER_DATABASE 64
 
 /* Makes our lock tags differ from whatever else may use the type. */
@@ -222,6 +223,7 @@ find_shard(Oid database, int number)
 bool
 dtm_shard_lock(int number)
 {
+	TimestampTz begin = GetCurrentTimestamp();
 	LOCKTAG		tag;
 
 	tag.locktag_field1 = MyDatabaseId;
@@ -231,8 +233,16 @@ dtm_shard_lock(int number)
 	tag.locktag_type = LOCKTAG_USERLOCK;
 	tag.locktag_lockmethodid = USER_LOCKMETHOD;
 
-	return LockAcquire(&tag, ExclusiveLock, true, true) !=
-		LOCKACQUIRE_NOT_AVAIL;
+	/* A worker that ends gives its slot back first, and this soon after. */
+	while (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+	{
+		if (TimestampDifferenceExceeds(begin, GetCurrentTimestamp(),
+									   LOCK_PATIENCE_MS))
+			return false;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(5000L);
+	}
+	return true;
 }
 
 DtmShard *
@@ -559,7 +569,7 @@ dtm_launcher_look(void)
 }
 
 void
-dtm_launcher_recheck(Oid database, bool stopped)
+dtm_launcher_recheck(Oid database, bool at_once)
 {
 	Latch	   *latch;
 	int			i;
@@ -580,10 +590,10 @@ dtm_launcher_recheck(Oid database, bool stopped)
 		{
 			shared->nrechecks++;
 			shared->recheck[i].database = database;
-			shared->recheck[i].stopped = false;
+			shared->recheck[i].at_once = false;
 		}
-		if (stopped)
-			shared->recheck[i].stopped = true;
+		if (at_once)
+			shared->recheck[i].at_once = true;
 	}
 	latch = shared->launcher_latch;
 	LWLockRelease(shared->launcher_lock);

@@ -116,17 +116,17 @@ extern void dtm_launcher_look(void);	/* the list of databases has changed */
 extern void dtm_launcher_note_exit(void);	/* some worker has ended */
 
 /*
- * The extension may have come or gone. stopped: its processes were stopped on
- * purpose, so there is no reason to wait before they start again.
+ * The extension may have come or gone. at_once: it has, or its processes were
+ * stopped on purpose, so that earlier failures are no reason to wait.
  */
-extern void dtm_launcher_recheck(Oid database, bool stopped);
+extern void dtm_launcher_recheck(Oid database, bool at_once);
 
 /* Take what has been asked for; returns how many databases to recheck. */
 #define DTM_MAX_RECHECKS 64
 typedef struct DtmRecheck
 {
 	Oid			database;
-	bool		stopped;
+	bool		at_once;
 } DtmRecheck;
 
 extern int	dtm_launcher_receive(DtmRecheck recheck[DTM_MAX_RECHECKS],

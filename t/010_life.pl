@@ -142,6 +142,19 @@ for my $i (1 .. 10)
 ok(wait_worker($node), 'dropped and created ten times, as fast as it goes');
 is(workers(), 1, 'one worker');
 
+# The launcher hears of all this while it probes, starts and buries.
+my $slowest = 0;
+for my $i (0 .. 19)
+{
+	$node->safe_psql('postgres', 'DROP EXTENSION dtm');
+	sleep(0.002 * $i);
+	$begin = time;
+	$node->safe_psql('postgres', 'CREATE EXTENSION dtm');
+	wait_worker($node) or last;
+	$slowest = time - $begin if time - $begin > $slowest;
+}
+cmp_ok($slowest, '<', 5, sprintf('created twenty times, the slowest took %.0f ms', $slowest * 1000));
+
 # --- prepared transactions
 
 $node->safe_psql('postgres', 'DROP EXTENSION dtm');
