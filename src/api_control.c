@@ -17,6 +17,7 @@
 
 #include "api_common.h"
 #include "api_wait.h"
+#include "debug_point.h"
 #include "decide.h"
 #include "pending.h"
 
@@ -163,6 +164,7 @@ carry_out(Command command, text *gid, const char *reason)
 			dtm_illegal(command_names[command], gid, found.status);
 		if (change(command, &found, reason) > 0)
 		{
+			DTM_POINT("backend-command-written");
 			dtm_pending_add(found.id);
 			if (command == SUBMIT)
 				dtm_notice_if_idle();

@@ -13,6 +13,7 @@
 
 #include "api_common.h"
 #include "api_step.h"
+#include "debug_point.h"
 #include "pending.h"
 
 PG_FUNCTION_INFO_V1(dtm_saga);
@@ -109,6 +110,7 @@ start_saga(FunctionCallInfo fcinfo, text *gid, bool gid_is_new, int first)
 		if (id != 0)
 		{
 			dtm_store_steps(id, 0, steps, nsteps);
+			DTM_POINT("backend-after-insert");
 			dtm_pending_add(id);
 			break;
 		}
@@ -285,6 +287,7 @@ insert_saga(const DtmApi *api, text *gid, DtmStatus status,
 	bool		isnull;
 	int64		id;
 
+	DTM_POINT("backend-before-insert");
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = PointerGetDatum(gid);
 	values[1] = CharGetDatum(DTM_SAGA);

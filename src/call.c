@@ -452,6 +452,7 @@ start_sql(DtmCall *call, DtmTime now)
 	if (call->executor >= 0)
 	{
 		dlist_push_tail(&with_executor, &call->node);
+		DTM_POINT("worker-job-given");
 		return;
 	}
 

@@ -42,6 +42,7 @@ static bool is_victim(const char *name);
 static pid_t find_victim(const char *name);
 static pid_t find_worker(void);
 static pid_t find_backend(void);
+static bool is_ours(Oid database);
 static bool take_token(const char *token);
 
 void
@@ -145,7 +146,7 @@ find_worker(void)
 	{
 		DtmShard   *shard = dtm_shard_at(i);
 
-		if (shard->database == MyDatabaseId && shard->pid != 0)
+		if (is_ours(shard->database) && shard->pid != 0)
 			return shard->pid;
 	}
 	return 0;
@@ -161,11 +162,18 @@ find_backend(void)
 	{
 		PGPROC	   *proc = &ProcGlobal->allProcs[i];
 
-		if (proc->pid != 0 && proc->databaseId == MyDatabaseId &&
-			dtm_is_client(proc))
+		if (proc->pid != 0 && OidIsValid(proc->databaseId) &&
+			is_ours(proc->databaseId) && dtm_is_client(proc))
 			return proc->pid;
 	}
 	return 0;
+}
+
+/* The launcher is in no database: any victim will do. */
+static bool
+is_ours(Oid database)
+{
+	return database == MyDatabaseId || !OidIsValid(MyDatabaseId);
 }
 
 static bool

@@ -595,7 +595,8 @@ dtm_executor_some_pid(Oid database)
 	{
 		Slot	   *slot = &pool->slot[i];
 
-		if (slot->process == PROCESS_THERE && slot->database == database &&
+		if (slot->process == PROCESS_THERE &&
+			(slot->database == database || !OidIsValid(database)) &&
 			(pid == 0 || slot->job_state == JOB_TAKEN))
 			pid = slot->pid;
 	}

@@ -40,7 +40,10 @@ extern DtmExecutorNext dtm_executor_next(DtmExecutorJob *job, long *wait_ms);
 extern void dtm_executor_tell(const DtmExecutorResult *result, bool retire);
 extern void dtm_executor_last_words(const char *error);
 
-/* The pid of some executor of the database that runs, busy ones first; or 0. */
+/*
+ * The pid of some executor of the database (InvalidOid: of any) that runs,
+ * busy ones first; or 0.
+ */
 extern pid_t dtm_executor_some_pid(Oid database);
 
 /* executor_connect.c */

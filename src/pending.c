@@ -113,8 +113,12 @@ at_xact_end(XactEvent event, void *arg)
 			if (npending > 0)
 				DTM_POINT("backend-before-commit");
 			break;
-		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
+			if (npending > 0)
+				DTM_POINT("backend-after-prepare");
+			forget_pending();
+			break;
+		case XACT_EVENT_ABORT:
 			forget_pending();
 			break;
 		default:

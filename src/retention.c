@@ -80,6 +80,7 @@ dtm_retention_step(DtmTime now)
 				 now - dtm_barrier_retention * DTM_SECOND);
 	DTM_POINT("worker-before-retention-commit");
 	dtm_store_commit(false);
+	DTM_POINT("worker-after-retention-commit");
 	return more;
 }
 

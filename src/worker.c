@@ -476,6 +476,7 @@ load(const int64 *ids, int n)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(before);
+	DTM_POINT("worker-after-load");
 
 	if (nloaded >= 0)
 	{
