@@ -98,7 +98,9 @@ dtm_wait(PG_FUNCTION_ARGS)
 	dtm_api_must_find(&api, gid, DTM_RIGHT_READ, DTM_LOOK_NOW, &found);
 	dtm_api_end(&api);
 
-	if (!dtm_status_is_final(found.status) && dtm_pending_contains(found.id))
+	if (dtm_status_is_final(found.status))
+		PG_RETURN_TEXT_P(cstring_to_text(dtm_status_name(found.status)));
+	if (dtm_pending_contains(found.id))
 		ereport(ERROR,
 				(errcode(ERRCODE_DTM_ILLEGAL),
 				 errmsg("cannot wait for global transaction \"%s\" in the transaction that changed it",
