@@ -60,9 +60,12 @@
 #define HORIZON_STEP (15 * DTM_SECOND)
 #define SHORT_HORIZON (2 * DTM_SECOND)
 
-/* Reading everything unfinished may take this part of our time. */
+/* Reading everything unfinished may take no more than 1 % of our time. */
 #define FULL_SCAN_SHARE 100
-#define FULL_SCAN_INTERVAL (60 * DTM_SECOND)
+#define FULL_SCAN_INTERVAL (300 * DTM_SECOND)
+
+/* A transaction may commit this much later than it says it is due. */
+#define SAFETY_OVERLAP (2 * DTM_SECOND)
 
 #define MEMORY_PAUSE (20 * DTM_MS)
 #define EXECUTOR_CHECK_INTERVAL (500 * DTM_MS)
@@ -91,6 +94,7 @@ static bool mail_left;			/* there was more than a page */
 static bool memory_full;
 
 static DtmTime next_full_scan;
+static DtmTime full_scan_pause; /* not before, even if asked for */
 static DtmTime next_safety_scan;
 static DtmTime next_horizon_scan;
 static DtmTime next_executor_check;
@@ -321,7 +325,7 @@ read_mail(int64 *ids, DtmTime now)
 	dtm_shard_receive(shard, ids, PAGE, &mail);
 	mail_left = mail.nids == PAGE;
 	if (mail.rescan)
-		next_full_scan = now;
+		next_full_scan = earliest(next_full_scan, Max(now, full_scan_pause));
 	if (mail.lost_min <= mail.lost_max)
 	{
 		if (lost_min > lost_max)
@@ -383,7 +387,7 @@ start_scans(DtmTime now)
 		DtmTime		interval = dtm_safety_interval * DTM_MS;
 
 		check_state();
-		start_scan(&safety_scan, now - 3 * interval, now);
+		start_scan(&safety_scan, now - interval - SAFETY_OVERLAP, now);
 		next_safety_scan = now + interval;
 	}
 	if (now >= next_horizon_scan && !horizon_scan.active)
@@ -414,8 +418,12 @@ read_scan(DueScan *scan, int64 *ids)
 	{
 		scan->active = false;
 		if (scan == &full_scan)
-			next_full_scan = ended + Max(FULL_SCAN_INTERVAL,
-										 FULL_SCAN_SHARE * scan->spent);
+		{
+			full_scan_pause = ended + FULL_SCAN_SHARE * scan->spent;
+			next_full_scan = earliest(next_full_scan,
+									  Max(ended + FULL_SCAN_INTERVAL,
+										  full_scan_pause));
+		}
 	}
 	return n;
 }
