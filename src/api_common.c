@@ -123,6 +123,7 @@ static SPIPlanPtr plans[DTM_NPLANS];
 static uint64 run(DtmApiPlan which, Datum *values, const char *nulls,
 				  bool read_only);
 static SPIPlanPtr plan_of(DtmApiPlan which);
+static bool find_by_statement(const text *gid, DtmFound *found);
 static void check_header(const JsonbValue *name, const JsonbValue *value,
 						 const char *place);
 
@@ -236,27 +237,9 @@ bool
 dtm_api_find(const DtmApi *api, const text *gid, DtmRight right, DtmLook look,
 			 DtmFound *found)
 {
-	Datum		values[1] = {PointerGetDatum(gid)};
-	bool		isnull;
-	Datum		digest;
-	uint64		rows;
-
-	rows = look == DTM_LOOK_NOW ?
-		dtm_api_look_now(DTM_PLAN_FIND, values) :
-		dtm_api_lookup(DTM_PLAN_FIND, values, NULL);
-	if (rows == 0)
+	if (!(look == DTM_LOOK_NOW ? dtm_api_peek(gid, found)
+		  : find_by_statement(gid, found)))
 		return false;
-
-	found->id = DatumGetInt64(dtm_api_value(1, &isnull));
-	found->owner = DatumGetObjectId(dtm_api_value(2, &isnull));
-	found->mode = (DtmMode) DatumGetChar(dtm_api_value(3, &isnull));
-	found->status = (DtmStatus) DatumGetChar(dtm_api_value(4, &isnull));
-	found->concurrent = DatumGetBool(dtm_api_value(5, &isnull));
-	found->forced = DatumGetBool(dtm_api_value(6, &isnull));
-	found->reason = dtm_api_text(7);
-	digest = dtm_api_value(8, &isnull);
-	found->digest = isnull ? NULL : DatumGetByteaPCopy(digest);
-	SPI_freetuptable(SPI_tuptable);
 
 	switch (right)
 	{
@@ -269,6 +252,29 @@ dtm_api_find(const DtmApi *api, const text *gid, DtmRight right, DtmLook look,
 			return dtm_may_act_as(api->user, found->owner);
 	}
 	return false;
+}
+
+static bool
+find_by_statement(const text *gid, DtmFound *found)
+{
+	Datum		values[1] = {PointerGetDatum(gid)};
+	bool		isnull;
+	Datum		digest;
+
+	if (dtm_api_lookup(DTM_PLAN_FIND, values, NULL) == 0)
+		return false;
+
+	found->id = DatumGetInt64(dtm_api_value(1, &isnull));
+	found->owner = DatumGetObjectId(dtm_api_value(2, &isnull));
+	found->mode = (DtmMode) DatumGetChar(dtm_api_value(3, &isnull));
+	found->status = (DtmStatus) DatumGetChar(dtm_api_value(4, &isnull));
+	found->concurrent = DatumGetBool(dtm_api_value(5, &isnull));
+	found->forced = DatumGetBool(dtm_api_value(6, &isnull));
+	found->reason = dtm_api_text(7);
+	digest = dtm_api_value(8, &isnull);
+	found->digest = isnull ? NULL : DatumGetByteaPCopy(digest);
+	SPI_freetuptable(SPI_tuptable);
+	return true;
 }
 
 void

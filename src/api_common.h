@@ -98,6 +98,9 @@ extern bool dtm_api_find(const DtmApi *api, const text *gid, DtmRight right,
 extern void dtm_api_must_find(const DtmApi *api, const text *gid,
 							  DtmRight right, DtmLook look, DtmFound *found);
 
+/* api_peek.c: the row as it is now, but for its digest; no rights are checked. */
+extern bool dtm_api_peek(const text *gid, DtmFound *found);
+
 DTM_NORETURN extern void dtm_unknown_gid(const text *gid);
 
 /* DT412: the command is not possible in this status. */

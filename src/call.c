@@ -249,7 +249,7 @@ start_http(DtmCall *call, DtmTime now)
 	char		error[DTM_MAX_ERROR];
 	bool		started = false;
 
-	strlcpy(error, "not an address that can be called", sizeof(error));
+	snprintf(error, sizeof(error), "not an address that can be called");
 	if (call->transport == DTM_CALL_HTTP)
 	{
 		PG_TRY();

@@ -191,7 +191,7 @@ call_ended(DtmTrans *trans, int branch, DtmPhase phase, DtmAnswer answer,
 		if (op->last_error != NULL)
 			pfree(op->last_error);
 		/* Not our text: it may break off within a character, or be none. */
-		strlcpy(text, error, sizeof(text));
+		snprintf(text, sizeof(text), "%s", error);
 		if (!pg_verifymbstr(text, strlen(text), true))
 		{
 			for (char *c = text; *c != '\0'; c++)
