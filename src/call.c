@@ -366,7 +366,15 @@ static const char **
 append_headers(const char **next, const char *headers, MemoryContext context)
 {
 	for (; headers != NULL && *headers != '\0'; headers += strlen(headers) + 1)
-		*next++ = MemoryContextStrdup(context, headers);
+	{
+		char	   *header = MemoryContextStrdup(context, headers);
+		char	   *colon = strchr(header, ':');
+
+		/* To curl "Name:" means to leave it out; this is an empty one. */
+		if (colon != NULL && colon[1 + strspn(colon + 1, " \t")] == '\0')
+			strcpy(colon, ";");
+		*next++ = header;
+	}
 	return next;
 }
 
