@@ -106,6 +106,8 @@ dtm_carry_take(const DtmLoaded *loaded, DtmTime now)
 
 	if (dtm_status_is_final(trans->status) || trans->mode != DTM_SAGA)
 	{
+		/* A user has ended it: whoever waits may know. */
+		dtm_outcome_broadcast(trans->id);
 		MemoryContextDelete(loaded->context);
 		return;
 	}

@@ -266,6 +266,8 @@ work(void)
 		int64		ids[PAGE];
 
 		mail_left = read_mail(ids, now) == PAGE;
+		/* Calls that were under way when we were told to stop end here. */
+		dtm_calls_drive(now);
 		if (now >= next_safety_scan)
 		{
 			next_safety_scan = now + dtm_safety_interval * DTM_MS;
