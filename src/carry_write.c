@@ -147,7 +147,6 @@ static void
 add_to_batch(Batch *batch, DtmHeld *held)
 {
 	DtmTrans   *trans = held->trans;
-	bool		ops_are_ours = !has_executor(trans);
 	bool		leaves = trans->running == 0 && !is_undurable(trans) &&
 		trans->due > dtm_carry_horizon();
 
