@@ -54,9 +54,16 @@ sub crash_at
 	my $deadline = time + 60;
 	my $began = time;
 	my $launched = 0;
+	my $early = rand() < 0.5;
 
-	$crash->arm($point, $victim);
-	$crash->begin('burst', $label, 24);
+	# At the first of it, or in the middle of many.
+	$crash->arm($point, $victim) if $early;
+	$crash->begin('burst', $label, 36);
+	unless ($early)
+	{
+		sleep(rand(0.1));
+		$crash->arm($point, $victim);
+	}
 	until ($crash->fired)
 	{
 		# A worker that is started is what the launcher's points need.
@@ -72,7 +79,7 @@ SQL
 			fail("$point kills $victim: it never went off");
 			last;
 		}
-		$crash->begin('burst', $label, 24) if $crash->done(0.01);
+		$crash->begin('burst', $label, 36) if $crash->done(0.01);
 	}
 	my $fired = time;
 	$crash->recover($victim);

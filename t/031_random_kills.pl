@@ -19,7 +19,7 @@ my $period = 10;
 note("CRASH_SEED=$seed");
 srand($seed);
 
-my $crash = CrashTest->new('random');
+my $crash = CrashTest->new('random', "dtm.workers_per_database = 2\n");
 my $main = $crash->main;
 my %happened;
 my $enabled = 1;

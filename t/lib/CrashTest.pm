@@ -26,7 +26,7 @@ use DtmTest;
 
 # How each kind of saga must end; the others may end either way.
 my %ends = (
-	ok => 'S', conc => 'S', twophase => 'S',
+	ok => 'S', again => 'S', wait => 'S', conc => 'S', twophase => 'S',
 	refuse => 'F', sqlfail => 'F', concrefuse => 'F', stepsabort => 'F');
 my %concurrent = (conc => 1, concrefuse => 1);
 
@@ -34,11 +34,11 @@ my $drain_timeout = 60;
 
 sub new
 {
-	my ($class, $name) = @_;
+	my ($class, $name, $conf) = @_;
 	my $self = bless { label => {}, journal_at => 0, calls => {}, log_at => 0, saga => {} }, $class;
 
 	# The short intervals are for the test to be short.
-	$self->{main} = dtm_node("${name}_main", conf => <<'CONF');
+	$self->{main} = dtm_node("${name}_main", conf => <<'CONF' . ($conf || ''));
 max_prepared_transactions = 20
 shared_buffers = 32MB
 wal_level = minimal
@@ -72,6 +72,8 @@ SQL
 
 	$self->{main}->safe_psql('postgres', <<"SQL");
 CREATE ROLE customer LOGIN;
+-- Executors run with this, too: their commits may be lost, but only with all that follows.
+ALTER ROLE customer SET synchronous_commit = off;
 SELECT dtm.grant_usage('customer'), dtm.allow('customer', '$url');
 CREATE SCHEMA crash AUTHORIZATION customer;
 SET ROLE customer;

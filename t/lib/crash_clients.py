@@ -14,6 +14,7 @@ last line of a gid counts:
     acked         the server said COMMIT: it must end
     rolledback    it never got as far as a commit: nobody may be called
 
+Some sessions commit asynchronously, or in REPEATABLE READ: neither may matter.
 Every saga has an order, a row that is inserted in the same transaction. It
 ends when its standard input does.
 """
@@ -28,7 +29,7 @@ import psycopg2
 
 THREADS = 4
 KINDS = ("ok", "refuse", "sqlfail", "rollback", "conc", "concrefuse", "twophase",
-         "tworollback", "steps", "abort", "stepsabort", "ok")
+         "tworollback", "steps", "abort", "stepsabort", "again", "wait")
 
 dsn, shop, log_file = sys.argv[1:]
 lock = threading.Lock()
@@ -89,7 +90,12 @@ class Client:
             try:
                 self.connection = psycopg2.connect(dsn)
                 self.connection.autocommit = True
-            except psycopg2.OperationalError:
+                with self.connection.cursor() as cursor:
+                    cursor.execute("SET synchronous_commit = %s" % random.choice(("on", "off")))
+                    cursor.execute("SET default_transaction_isolation = '%s'"
+                                   % random.choice(("read committed", "repeatable read")))
+            except psycopg2.Error:
+                self.connection = None
                 if time.time() > deadline:
                     raise
                 time.sleep(0.02)
@@ -134,6 +140,26 @@ class Client:
         self.run(saga(gid, kind))
         self.commit(gid, kind)
 
+    def do_again(self, gid, kind):
+        """Until the server has said yes: the same saga twice is one."""
+        acked = False
+        while not acked:
+            self.connect()
+            try:
+                self.run("BEGIN")
+                self.run("INSERT INTO crash.orders VALUES ('%s') ON CONFLICT DO NOTHING" % gid)
+                self.run(saga(gid, kind))
+                self.commit(gid, kind)
+                acked = True
+            except Lost:
+                pass
+
+    def do_wait(self, gid, kind):
+        self.do_plain(gid, kind)
+        outcome = self.run("SELECT dtm.wait('%s', '30s')" % gid)
+        if outcome != [("succeed",)]:
+            raise AssertionError("%s: the outcome is %s" % (gid, outcome))
+
     def do_rollback(self, gid, kind):
         self.begin(gid)
         if random.random() < 0.5:
@@ -170,7 +196,7 @@ class Client:
             arguments = step[len("dtm.step("):-1]
             self.expect("DT412", "SELECT dtm.saga_branch('%s', %s)" % (gid, arguments))
         if kind == "stepsabort":
-            self.run("SELECT dtm.abort('%s')" % gid)
+            self.expect(None, "SELECT dtm.abort('%s')" % gid)
         else:
             self.expect("DT412", "SELECT dtm.submit('%s')" % gid)
 
@@ -182,11 +208,16 @@ class Client:
         self.expect("DT412", "SELECT dtm.abort('%s', 'second thoughts')" % gid)
 
     def expect(self, state, statement):
-        try:
-            self.run(statement)
-        except psycopg2.Error as error:
-            if error.pgcode != state:
-                raise
+        while True:
+            try:
+                self.run(statement)
+                return
+            except psycopg2.errors.SerializationFailure:
+                pass            # the worker was faster: once more
+            except psycopg2.Error as error:
+                if error.pgcode != state:
+                    raise
+                return
 
     def finish_prepared(self):
         while True:
