@@ -117,6 +117,8 @@ SQL
 wait_status($node, 'wide', 'succeed');
 is_deeply([ sort map { $_->{size} } @{ $stub->journal('wide') } ], [ (1000003) x 9, 1000004 ], 'ten payloads of 1 MB at once');
 
+$stub->reset;
+
 # A thousand steps
 
 sql("SELECT dtm.saga('long', array_agg(dtm.step('$action?n=' || n, '$undo', format('{\"n\": %s}', n)) ORDER BY n)) FROM generate_series(1, 1000) n");

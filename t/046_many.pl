@@ -56,6 +56,7 @@ sql("SELECT count(dtm.saga('now-' || n, ARRAY[dtm.step('$action')])) FROM genera
 wait_count('now-%', 'succeed', 50);
 wait_count('soon-%', 'succeed', 600);
 is(sql(q(SELECT max(attempts) FROM dtm.branches WHERE gid LIKE 'soon-%' AND op = 'action')), '2', 'evicted and read again: each was called when it was due, not before');
+$stub->reset;
 
 # Not begun after all
 
