@@ -74,6 +74,17 @@ CREATE TABLE dtm.allowed (
 	PRIMARY KEY (role, prefix)
 );
 
+-- Values of headers that are named instead of told. Nobody reads them but the
+-- worker: row security without a policy keeps out even pg_read_all_data.
+CREATE TABLE dtm.secret (
+	role				oid NOT NULL,
+	name				text COLLATE "C" NOT NULL,
+	value				text NOT NULL,
+	set_at				timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	PRIMARY KEY (role, name)
+);
+ALTER TABLE dtm.secret ENABLE ROW LEVEL SECURITY;
+
 -- Who has interfered with a transaction, or with dtm itself.
 CREATE TABLE dtm.operation_log (
 	id					bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -154,6 +165,7 @@ COMMENT ON TABLE dtm.trans IS 'Internal: one row for each global transaction. Re
 COMMENT ON TABLE dtm.branch IS 'Internal: the branches of global transactions. Read the view dtm.branches.';
 COMMENT ON TABLE dtm.op IS 'Internal: what became of each call. Read the view dtm.branches.';
 COMMENT ON TABLE dtm.allowed IS 'Which roles may have which addresses called. Changed by dtm.allow and dtm.disallow; part of dumps.';
+COMMENT ON TABLE dtm.secret IS 'Internal: the secrets of dtm.set_secret. Not part of dumps. Read the view dtm.secrets.';
 COMMENT ON TABLE dtm.operation_log IS 'Who has aborted, hurried or stopped a global transaction, or changed rights, when and why.';
 COMMENT ON TABLE dtm.identity IS 'Internal: the server and database whose transactions these tables hold. A copy is paused until dtm.adopt().';
 
@@ -339,6 +351,22 @@ RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_wait';
 COMMENT ON FUNCTION dtm.wait(text, interval) IS
 'Wait until it has ended, at most for timeout (default: for ever; 0: only look). Returns succeed, failed, or NULL when the time is over. Errors: DT404 unknown gid; DT412 called in the transaction that has begun or changed it: it could never end.';
+
+--
+-- Secrets
+--
+
+CREATE FUNCTION dtm.set_secret(name text, value text)
+RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_set_secret';
+COMMENT ON FUNCTION dtm.set_secret(text, text) IS
+'Keep a secret for headers, as the current role''s, or change it. In headers and branch_headers, {"Authorization": {"secret": "pay-token", "prefix": "Bearer "}} then means its value at the time of the call. name: 1 to 128 bytes. value: 1 to 8192 bytes without line ends. The statement itself may be in the server''s log, like any other. Errors: 22023 an argument is not usable.';
+
+CREATE FUNCTION dtm.drop_secret(name text)
+RETURNS boolean
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'dtm_drop_secret';
+COMMENT ON FUNCTION dtm.drop_secret(text) IS
+'Forget a secret of the current role. Calls that need it fail, and are tried again, until it is set anew. Returns whether there was one.';
 
 --
 -- Inside branches
@@ -530,6 +558,13 @@ WHERE t.due IS NOT NULL AND o.stuck AND o.status = 'p'
 AND dtm.may_see(t.owner);
 COMMENT ON VIEW dtm.stuck IS
 'Ops that have failed dtm.stuck_after times or more and must succeed: still retried, but somebody should look. Mend the branch, then dtm.retry_now(gid); or give up with dtm.force_stop(gid, reason).';
+
+CREATE VIEW dtm.secrets WITH (security_barrier) AS
+SELECT pg_catalog.pg_get_userbyid(s.role) AS role, s.name, s.set_at
+FROM dtm.secret AS s
+WHERE pg_catalog.pg_has_role(s.role, 'USAGE');
+COMMENT ON VIEW dtm.secrets IS
+'The names of one''s own secrets, and when they were set. Nobody is shown the values.';
 
 CREATE VIEW dtm.workers WITH (security_barrier) AS
 SELECT d.datname AS database, w.shard, w.pid, w.started,

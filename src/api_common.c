@@ -20,6 +20,7 @@
 #include "api_common.h"
 #include "decide.h"
 #include "identity.h"
+#include "secret.h"
 #include "settings.h"
 #include "shmem.h"
 
@@ -100,6 +101,11 @@ static const PlanText plan_texts[DTM_NPLANS] = {
 	[DTM_PLAN_ALLOWED] = {
 		"SELECT role::pg_catalog.oid, prefix FROM dtm.allowed",
 		0, {InvalidOid}
+	},
+	[DTM_PLAN_SECRET] = {
+		"SELECT 1 FROM dtm.secret WHERE role OPERATOR(pg_catalog.=) $1 "
+		"AND name OPERATOR(pg_catalog.=) $2",
+		2, {OIDOID, TEXTOID}
 	},
 	[DTM_PLAN_BARRIER] = {
 		"INSERT INTO dtm_barrier.barrier (trans_type, gid, branch_id, op, "
@@ -387,6 +393,9 @@ check_header(const JsonbValue *name, const JsonbValue *value, const char *place)
 	};
 	const char *key = name->val.string.val;
 	int			len = name->val.string.len;
+	const char *text;
+	int			text_len;
+	DtmSecretRef ref;
 
 	if (len == 0 || len > 256)
 		ereport(ERROR,
@@ -415,15 +424,25 @@ check_header(const JsonbValue *name, const JsonbValue *value, const char *place)
 					 errhint("It follows from the address and the payload.")));
 	}
 
-	if (value->type != jbvString)
+	if (value->type == jbvString)
+	{
+		text = value->val.string.val;
+		text_len = value->val.string.len;
+	}
+	else if (dtm_secret_ref(value, &ref))
+	{
+		text = ref.prefix;
+		text_len = ref.prefix_len;
+	}
+	else
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s: the value of header \"%.*s\" must be a string",
 						place, len, key),
-				 errhint("Put numbers into double quotes as well.")));
-	for (int i = 0; i < value->val.string.len; i++)
+				 errhint("Put numbers into double quotes as well. A secret is named like {\"secret\": \"pay-token\", \"prefix\": \"Bearer \"}.")));
+	for (int i = 0; i < text_len; i++)
 	{
-		unsigned char c = (unsigned char) value->val.string.val[i];
+		unsigned char c = (unsigned char) text[i];
 
 		if ((c < ' ' && c != '\t') || c == 0x7f)
 			ereport(ERROR,

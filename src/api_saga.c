@@ -15,6 +15,7 @@
 #include "api_step.h"
 #include "debug_point.h"
 #include "pending.h"
+#include "secret.h"
 
 PG_FUNCTION_INFO_V1(dtm_saga);
 PG_FUNCTION_INFO_V1(dtm_saga_new);
@@ -99,6 +100,10 @@ start_saga(FunctionCallInfo fcinfo, text *gid, bool gid_is_new, int first)
 		dtm_read_orders(options.orders, steps, nsteps);
 		options.concurrent = true;
 	}
+	dtm_check_secrets(api.user, options.branch_headers, "branch_headers");
+	for (int i = 0; i < nsteps; i++)
+		dtm_check_secrets(api.user, steps[i].headers,
+						  dtm_place(i + 1, "headers"));
 	if (!gid_is_new)
 		digest_saga(&options, steps, nsteps, &digest);
 	dtm_notice_if_idle();
@@ -150,6 +155,7 @@ begin_saga(FunctionCallInfo fcinfo, text *gid, int first)
 
 	read_options(fcinfo, first, &options);
 	dtm_api_begin(&api);
+	dtm_check_secrets(api.user, options.branch_headers, "branch_headers");
 	dtm_notice_if_idle();
 	for (;;)
 	{
@@ -200,6 +206,8 @@ dtm_saga_branch(PG_FUNCTION_ARGS)
 	dtm_api_begin(&api);
 	dtm_check_step(api.user, &step, 0);
 	dtm_api_must_find(&api, gid, DTM_RIGHT_OWN, DTM_LOOK_STATEMENT, &found);
+	/* Calls have the owner's secrets, whoever of its members adds them. */
+	dtm_check_secrets(found.owner, step.headers, "headers");
 	values[0] = Int64GetDatum(found.id);
 	if (found.mode != DTM_SAGA)
 		gid_is_taken(gid, "It is not a saga.");
