@@ -58,7 +58,7 @@ sub crash_at
 
 	# At the first of it, or in the middle of many.
 	$crash->arm($point, $victim) if $early;
-	$crash->begin('burst', $label, 36);
+	$crash->begin('burst', $label, 32);
 	unless ($early)
 	{
 		sleep(rand(0.1));
@@ -79,7 +79,7 @@ SQL
 			fail("$point kills $victim: it never went off");
 			last;
 		}
-		$crash->begin('burst', $label, 36) if $crash->done(0.01);
+		$crash->begin('burst', $label, 32) if $crash->done(0.01);
 	}
 	my $fired = time;
 	$crash->recover($victim);

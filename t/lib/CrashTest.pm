@@ -92,6 +92,8 @@ BEGIN
 END \$\$;
 CREATE FUNCTION crash.move(payload jsonb) RETURNS void LANGUAGE sql AS
 	\$\$ SELECT crash.do_move(payload->>'account', (payload->>'amount')::bigint) \$\$;
+CREATE FUNCTION crash.maybe(payload jsonb) RETURNS void LANGUAGE sql AS
+	\$\$ SELECT dtm.fail('no') WHERE random() < 0.5; SELECT crash.move(payload) \$\$;
 CREATE FUNCTION crash.move_back(payload jsonb) RETURNS void LANGUAGE sql AS
 	\$\$ SELECT crash.do_move(payload->>'account', -(payload->>'amount')::bigint) \$\$;
 CREATE FUNCTION crash.refuse(payload jsonb) RETURNS void LANGUAGE sql AS

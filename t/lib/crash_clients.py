@@ -29,7 +29,8 @@ import psycopg2
 
 THREADS = 4
 KINDS = ("ok", "refuse", "sqlfail", "rollback", "conc", "concrefuse", "twophase",
-         "tworollback", "steps", "abort", "stepsabort", "again", "wait")
+         "tworollback", "steps", "abort", "stepsabort", "again", "wait",
+         "maybe", "sqlmaybe")
 
 dsn, shop, log_file = sys.argv[1:]
 lock = threading.Lock()
@@ -47,24 +48,26 @@ def say(state, gid, kind):
         log.flush()
 
 
-def http(account, amount):
-    return "dtm.step('%s/move', '%s/move', '{\"account\": \"%s\", \"amount\": %d}')" % (
-        shop, shop, account, amount)
+def http(account, amount, path="move"):
+    return "dtm.step('%s/%s', '%s/move', '{\"account\": \"%s\", \"amount\": %d}')" % (
+        shop, path, shop, account, amount)
 
 
-def sql(account, amount):
-    return ("dtm.step('sql:crash.move', 'sql:crash.move_back', '{\"account\": \"%s\", \"amount\": %d}')"
-            % (account, amount))
+def sql(account, amount, function="move"):
+    return ("dtm.step('sql:crash.%s', 'sql:crash.move_back', '{\"account\": \"%s\", \"amount\": %d}')"
+            % (function, account, amount))
 
 
-HTTP_REFUSES = "dtm.step('%s/refuse', '%s/move', '{\"account\": \"a\", \"amount\": 1000}')" % (shop, shop)
-SQL_REFUSES = "dtm.step('sql:crash.refuse', 'sql:crash.move_back', '{\"account\": \"l\", \"amount\": 1000}')"
+HTTP_REFUSES = http("a", 1000, "refuse")
+SQL_REFUSES = sql("l", 1000, "refuse")
 OPTIONS = "retry_interval => '100ms', request_timeout => '2s'"
 
 STEPS = {
     "ok": [http("a", -5), sql("l", 2), http("b", 3)],
     "refuse": [http("a", -5), sql("l", 5), HTTP_REFUSES],
     "sqlfail": [sql("l", -5), http("a", 5), SQL_REFUSES],
+    "maybe": [http("a", -5), sql("l", 2), http("b", 3, "maybe")],
+    "sqlmaybe": [http("a", -5), http("b", 3), sql("l", 2, "maybe")],
     "conc": [http("a", -5), sql("l", 2), http("b", 3)],
     "concrefuse": [http("a", -5), sql("l", 5), HTTP_REFUSES],
 }
@@ -190,7 +193,7 @@ class Client:
     def do_steps(self, gid, kind):
         """In its own transactions; if we never get to the end, its deadline does."""
         self.begin(gid)
-        self.run("SELECT dtm.saga_begin('%s', %s, timeout_to_fail => '1500ms')" % (gid, OPTIONS))
+        self.run("SELECT dtm.saga_begin('%s', %s, timeout_to_fail => '1s')" % (gid, OPTIONS))
         self.commit(gid, kind)
         for step in STEPS["ok"]:
             arguments = step[len("dtm.step("):-1]

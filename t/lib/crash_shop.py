@@ -4,6 +4,7 @@
 
     POST /move     {"account": "a", "amount": -5}: moves money; compensated, back
     POST /refuse   never does anything, and says so
+    POST /maybe    as one or the other, and it may be the other when asked again
 
 Every call goes into the journal before anything else: "time gid branch_id op".
 Some calls fail before their effect, some after it, some want to be asked again.
@@ -64,7 +65,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(500, "a bad day")
         if mood < 0.07:
             return self.reply(425, "ask again")
-        if url.path == "/refuse" and query["op"] == "action":
+        refuses = url.path == "/refuse" or (url.path == "/maybe" and random.random() < 0.5)
+        if refuses and query["op"] == "action":
             return self.reply(409, "no")
         move(query, payload)
         if mood < 0.11:
