@@ -55,10 +55,15 @@ sub crash_at
 	my $began = time;
 	my $launched = 0;
 	my $early = rand() < 0.5;
+	my @burst = ('burst', $label, 32);
+
+	# What is decided, and not yet known, shows best when the next answer differs.
+	push @burst, 'maybe,maybewait,sqlmaybe' if $point =~ /decision|compensate|change|telling/;
+
 
 	# At the first of it, or in the middle of many.
 	$crash->arm($point, $victim) if $early;
-	$crash->begin('burst', $label, 32);
+	$crash->begin(@burst);
 	unless ($early)
 	{
 		sleep(rand(0.1));
@@ -79,7 +84,7 @@ SQL
 			fail("$point kills $victim: it never went off");
 			last;
 		}
-		$crash->begin('burst', $label, 32) if $crash->done(0.01);
+		$crash->begin(@burst) if $crash->done(0.01);
 	}
 	my $fired = time;
 	$crash->recover($victim);
