@@ -44,6 +44,10 @@ for my $round (1 .. $ENV{CRASH_ROUNDS} || 1)
 		crash_at($point, $_) for @victims;
 	}
 }
+for my $point (grep { /after-load|action-answered|before-decision|function-done|executor-after-commit|before-start/ } @points)
+{
+	crash_often($point, $_) for grep { /worker/ } @victims;
+}
 $crash->conclude;
 done_testing();
 
@@ -95,5 +99,22 @@ SQL
 	$crash->check($label, "$point kills $victim");
 	note(sprintf('fired %.1f, finished %.1f, drained %.1f, checked %.1f',
 		$fired - $began, $finished - $fired, $drained - $finished, time - $drained));
+	return;
+}
+
+# Every time that anybody gets there, so also during what follows a crash.
+sub crash_often
+{
+	my ($point, $victim) = @_;
+	my $label = sprintf('r%d', ++$n);
+
+	$crash->configure("dtm.debug_point = '$point:$victim'");
+	$crash->begin('burst', $label, 32);
+	sleep(2);
+	$crash->configure('');
+	$crash->finish;
+	$crash->drain("$point kills $victim for two seconds")
+	  or BAIL_OUT('sagas that do not end would spoil the rest');
+	$crash->check($label, "$point kills $victim for two seconds");
 	return;
 }
