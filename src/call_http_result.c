@@ -17,6 +17,7 @@
 
 static void describe_answer(Call *call, DtmHttpResult *result);
 static void describe_failure(Call *call, CURLcode code, DtmHttpResult *result);
+static bool is_too_large(CURLcode code);
 static void describe_target(const Call *call, char *buf, size_t size);
 
 void
@@ -117,7 +118,7 @@ describe_failure(Call *call, CURLcode code, DtmHttpResult *result)
 	else if (call->headers_too_large)
 		snprintf(error, size, "response headers of %s larger than %d bytes",
 				 target, MAX_HEADER_BYTES);
-	else if (code == CURLE_OUT_OF_MEMORY && result->answered)
+	else if (is_too_large(code) && result->answered)
 		snprintf(error, size,
 				 "a response header of %s is too large, or memory is short",
 				 target);
@@ -147,6 +148,17 @@ describe_failure(Call *call, CURLcode code, DtmHttpResult *result)
 		snprintf(error, size, "connection to %s broke: %s", target, detail);
 	else
 		snprintf(error, size, "call to %s failed: %s", target, detail);
+}
+
+/* How curl says that one header is larger than it takes, by its version. */
+static bool
+is_too_large(CURLcode code)
+{
+#if LIBCURL_VERSION_NUM >= 0x080600
+	if (code == CURLE_TOO_LARGE)
+		return true;
+#endif
+	return code == CURLE_OUT_OF_MEMORY;
 }
 
 static void
