@@ -31,6 +31,7 @@
 
 static MemoryContext calls_context;
 static DtmCallEnded call_ended;
+static DtmCallReturned call_returned;
 static DtmHttp *http;
 static DtmTargets *http_targets;
 static DtmTargets *sql_targets;
@@ -38,6 +39,7 @@ static dlist_head with_executor = DLIST_STATIC_INIT(with_executor);
 static DtmTime executors_from;	/* none is asked for before */
 static bool starts_left;		/* calls that could start wait for the next round */
 
+static DtmTargets *targets_of(const DtmCall *call);
 static void drive_http(DtmTime now);
 static void start_http(DtmCall *call, DtmTime now);
 static bool needs_tables(const DtmCall *call);
@@ -56,12 +58,17 @@ static void start_sql(DtmCall *call, DtmTime now);
 static void end_call(DtmCall *call, DtmTargets *targets, DtmAnswer answer,
 					 bool answered, const char *error, bool recorded,
 					 DtmTime now);
+static void fail_limited(DtmCall *call, DtmTargets *targets,
+						 const char *error, DtmTime now);
+static bool is_limited(const DtmCall *call);
+static void return_call(DtmCall *call, DtmTargets *targets, const char *why);
 static void free_call(DtmCall *call);
 
 void
-dtm_calls_init(DtmCallEnded ended)
+dtm_calls_init(DtmCallEnded ended, DtmCallReturned returned)
 {
 	call_ended = ended;
+	call_returned = returned;
 	calls_context = AllocSetContextCreate(TopMemoryContext, "dtm calls",
 										  ALLOCSET_DEFAULT_SIZES);
 	if (!dtm_http_global_init())
@@ -169,19 +176,41 @@ dtm_call_withdraw(DtmTrans *trans, int branch, DtmPhase phase)
 
 	if (call == NULL || call->waiting.in_flight)
 		return false;
-	dtm_target_forget(call->transport == DTM_CALL_SQL ? sql_targets
-					  : http_targets, &call->waiting);
+	dtm_target_forget(targets_of(call), &call->waiting);
 	free_call(call);
 	return true;
 }
 
 bool
-dtm_call_is_hopeless(const DtmTrans *trans, int branch, DtmPhase phase)
+dtm_call_can_wait(const DtmTrans *trans, int branch, DtmPhase phase)
 {
 	const DtmCall *call = trans->branches[branch].op[phase].call;
 
 	return call != NULL && !call->waiting.in_flight &&
-		dtm_target_is_open(&call->waiting);
+		(dtm_target_is_open(&call->waiting) ||
+		 dtm_target_is_crowded(targets_of(call), &call->waiting));
+}
+
+void
+dtm_call_hurry(DtmTrans *trans, int branch, DtmPhase phase)
+{
+	const DtmCall *call = trans->branches[branch].op[phase].call;
+
+	if (call != NULL && !call->waiting.in_flight)
+		dtm_target_hurry(targets_of(call), &call->waiting);
+}
+
+void
+dtm_calls_clock_set_back(DtmTime now)
+{
+	executors_from = 0;
+	dtm_targets_clock_set_back(http_targets, now);
+}
+
+static DtmTargets *
+targets_of(const DtmCall *call)
+{
+	return call->transport == DTM_CALL_SQL ? sql_targets : http_targets;
 }
 
 void
@@ -293,7 +322,11 @@ start_http(DtmCall *call, DtmTime now)
 			  : "worker-compensate-sent");
 
 	if (!started)
-		end_call(call, http_targets, DTM_ANSWER_ERROR, true, error, false, now);
+	{
+		/* Nothing was sent: that says nothing about the server. */
+		dtm_target_forget(http_targets, &call->waiting);
+		end_call(call, http_targets, DTM_ANSWER_ERROR, false, error, false, now);
+	}
 }
 
 /* What is large, or secret, is not kept in memory but read for the call. */
@@ -521,12 +554,12 @@ start_sql(DtmCall *call, DtmTime now)
 		return;
 	}
 
-	/* None is free: it waits for one no longer than it may run. */
+	/* None is free: when it has waited as long as it may run, people shall see. */
 	if (call->give_up_at == 0)
 		call->give_up_at = now + call->timeout * DTM_MS;
 	if (now >= call->give_up_at)
 	{
-		end_call(call, sql_targets, DTM_ANSWER_ERROR, true, error, false, now);
+		return_call(call, sql_targets, error);
 		return;
 	}
 	executors_from = now + EXECUTOR_PAUSE;
@@ -545,6 +578,9 @@ end_call(DtmCall *call, DtmTargets *targets, DtmAnswer answer, bool answered,
 	int			branch = call->branch;
 	DtmPhase	phase = call->phase;
 
+	/* Before it ends, as its target may be gone after. */
+	if (!answered && call->waiting.in_flight && error != NULL)
+		fail_limited(call, targets, error, now);
 	dtm_target_ended(targets, &call->waiting, answered, now);
 	if (trans == NULL)
 	{
@@ -554,6 +590,86 @@ end_call(DtmCall *call, DtmTargets *targets, DtmAnswer answer, bool answered,
 	trans->branches[branch].op[phase].call = NULL;
 	call->trans = NULL;
 	call_ended(trans, branch, phase, answer, error, recorded);
+	free_call(call);
+}
+
+/*
+ * A server that does not answer is asked by one call at a time. For calls with
+ * a limit of attempts each of those counts: else a saga that may fail would
+ * have to wait until its own turn comes, again and again.
+ */
+static void
+fail_limited(DtmCall *call, DtmTargets *targets, const char *error,
+			 DtmTime now)
+{
+	typedef struct Op
+	{
+		DtmTrans   *trans;
+		int			branch;
+	} Op;
+	Op		   *ops;
+	int			nops = 0;
+	int			i = 0;
+
+	if (!dtm_target_is_open(&call->waiting))
+		return;
+
+	/*
+	 * What follows from the end of one may take others back: remember the ops,
+	 * which stay in memory meanwhile, rather than the calls, which may not.
+	 */
+	for (DtmWaiting *waiting = dtm_target_queue(&call->waiting);
+		 waiting != NULL; waiting = waiting->next)
+		nops += is_limited((DtmCall *) waiting);
+	if (nops == 0)
+		return;
+	ops = MemoryContextAllocHuge(calls_context, nops * sizeof(Op));
+	for (DtmWaiting *waiting = dtm_target_queue(&call->waiting);
+		 waiting != NULL; waiting = waiting->next)
+	{
+		DtmCall    *other = (DtmCall *) waiting;
+
+		if (!is_limited(other))
+			continue;
+		ops[i].trans = other->trans;
+		ops[i].branch = other->branch;
+		i++;
+	}
+	for (i = 0; i < nops; i++)
+	{
+		DtmCall    *other = ops[i].trans->branches[ops[i].branch].op[DTM_FORWARD].call;
+
+		if (other == NULL || other->waiting.target != call->waiting.target)
+			continue;
+		dtm_target_forget(targets, &other->waiting);
+		end_call(other, targets, DTM_ANSWER_ERROR, false, error, false, now);
+	}
+	pfree(ops);
+}
+
+static bool
+is_limited(const DtmCall *call)
+{
+	return call->phase == DTM_FORWARD && !call->waiting.in_flight &&
+		(call->trans->retry_limit > 0 ||
+		 call->trans->branches[call->branch].retry_limit > 0);
+}
+
+/* It was not made: its transaction may ask for it again. */
+static void
+return_call(DtmCall *call, DtmTargets *targets, const char *why)
+{
+	DtmTrans   *trans = call->trans;
+	int			branch = call->branch;
+	DtmPhase	phase = call->phase;
+
+	dtm_target_forget(targets, &call->waiting);
+	if (trans != NULL)
+	{
+		trans->branches[branch].op[phase].call = NULL;
+		call->trans = NULL;
+		call_returned(trans, branch, phase, why);
+	}
 	free_call(call);
 }
 

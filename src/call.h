@@ -35,7 +35,11 @@ typedef void (*DtmCallEnded) (DtmTrans *trans, int branch, DtmPhase phase,
 							  DtmAnswer answer, const char *error,
 							  bool recorded);
 
-extern void dtm_calls_init(DtmCallEnded ended);
+/* A call was not made, and will not be unless it is started again. */
+typedef void (*DtmCallReturned) (DtmTrans *trans, int branch, DtmPhase phase,
+								 const char *why);
+
+extern void dtm_calls_init(DtmCallEnded ended, DtmCallReturned returned);
 extern void dtm_calls_configure(void);	/* after a reload of the settings */
 
 /* Queue the call of one op. Its end comes through the callback, always. */
@@ -44,9 +48,18 @@ extern void dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase);
 /* Take back a call that is only queued; false: it is under way. */
 extern bool dtm_call_withdraw(DtmTrans *trans, int branch, DtmPhase phase);
 
-/* Is it queued at a server that does not answer at present? */
-extern bool dtm_call_is_hopeless(const DtmTrans *trans, int branch,
-								 DtmPhase phase);
+/*
+ * Could it as well wait in the table? It is queued at a server that does not
+ * answer at present, or behind more calls than that one can soon take.
+ */
+extern bool dtm_call_can_wait(const DtmTrans *trans, int branch,
+							  DtmPhase phase);
+
+/* Somebody says "now": a queued call does not wait for a pause to end. */
+extern void dtm_call_hurry(DtmTrans *trans, int branch, DtmPhase phase);
+
+/* The clock was set back. */
+extern void dtm_calls_clock_set_back(DtmTime now);
 
 /* The transaction leaves memory: its calls' results no longer matter. */
 extern void dtm_calls_forget(DtmTrans *trans);

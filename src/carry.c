@@ -39,7 +39,11 @@ static int	plan_capacity;
 static void merge(DtmHeld *held, const DtmLoaded *again, DtmTime now);
 static void call_ended(DtmTrans *trans, int branch, DtmPhase phase,
 					   DtmAnswer answer, const char *error, bool recorded);
+static void note_error(DtmHeld *held, DtmOp *op, const char *error);
+static void call_returned(DtmTrans *trans, int branch, DtmPhase phase,
+						  const char *why);
 static void count_answer(DtmAnswer answer);
+static void hurry_queued(DtmTrans *trans);
 static void apply(DtmHeld *held, DtmEvent *event);
 static void withdraw_queued_actions(DtmHeld *held, DtmTime now);
 static void note_reason(DtmHeld *held, const DtmPlan *plan);
@@ -49,7 +53,7 @@ dtm_carry_init(DtmShard *our_shard)
 {
 	shard = our_shard;
 	dtm_workset_init();
-	dtm_calls_init(call_ended);
+	dtm_calls_init(call_ended, call_returned);
 }
 
 void
@@ -92,6 +96,8 @@ dtm_carry_take(const DtmLoaded *loaded, DtmTime now)
 
 	if (held != NULL)
 	{
+		held->is_doubted = false;
+
 		/* While it is prepared, branches join it: take it up anew. */
 		if (held->trans->stored_status == DTM_PREPARED &&
 			held->trans->running == 0)
@@ -148,8 +154,22 @@ merge(DtmHeld *held, const DtmLoaded *again, DtmTime now)
 
 	apply(held, &event);
 	held = dtm_workset_find(again->trans->id);
-	if (held != NULL)
-		dtm_carry_start_waiting(held);
+	if (held == NULL)
+		return;
+	if (event.hurry)
+		hurry_queued(held->trans);
+	dtm_carry_start_waiting(held);
+}
+
+/* Not only what waits for its time: also what waits for a server's pause. */
+static void
+hurry_queued(DtmTrans *trans)
+{
+	for (int branch = 0; branch < trans->nbranches; branch++)
+	{
+		for (int phase = 0; phase < DTM_PHASES; phase++)
+			dtm_call_hurry(trans, branch, phase);
+	}
 }
 
 void
@@ -187,23 +207,7 @@ call_ended(DtmTrans *trans, int branch, DtmPhase phase, DtmAnswer answer,
 		dtm_count(shard, DTM_COUNT_RETRIES, 1);
 
 	if (error != NULL)
-	{
-		char		text[DTM_MAX_ERROR];
-
-		if (op->last_error != NULL)
-			pfree(op->last_error);
-		/* Not our text: it may break off within a character, or be none. */
-		snprintf(text, sizeof(text), "%s", error);
-		if (!pg_verifymbstr(text, strlen(text), true))
-		{
-			for (char *c = text; *c != '\0'; c++)
-			{
-				if (IS_HIGHBIT_SET(*c))
-					*c = '?';
-			}
-		}
-		op->last_error = MemoryContextStrdup(held->context, text);
-	}
+		note_error(held, op, error);
 
 	event.branch = branch;
 	event.phase = phase;
@@ -361,9 +365,17 @@ dtm_carry_finish(DtmHeld *held)
 	dtm_carry_let_go(held);
 }
 
-/* Calls that wait for a server which does not answer may wait in the table. */
+typedef struct Shedding
+{
+	DtmTime		now;
+	bool		patient_too;	/* those with calls that can wait */
+	Size		goal;
+	Size		left;			/* in use when all that was chosen has gone */
+} Shedding;
+
+/* Calls that wait for others, or for a server that does not answer. */
 static void
-withdraw_hopeless(DtmHeld *held, DtmTime now)
+withdraw_patient(DtmHeld *held, DtmTime now)
 {
 	DtmTrans   *trans = held->trans;
 
@@ -373,12 +385,13 @@ withdraw_hopeless(DtmHeld *held, DtmTime now)
 		{
 			DtmEvent	event;
 
-			if (!dtm_call_is_hopeless(trans, branch, phase) ||
+			if (!dtm_call_can_wait(trans, branch, phase) ||
 				!dtm_call_withdraw(trans, branch, phase))
 				continue;
 			event = new_event(DTM_EVENT_WITHDRAWN, now);
 			event.branch = branch;
 			event.phase = phase;
+			event.not_before = horizon + DTM_SECOND;
 			apply(held, &event);
 		}
 	}
@@ -387,22 +400,36 @@ withdraw_hopeless(DtmHeld *held, DtmTime now)
 static void
 shed_one(DtmHeld *held, void *arg)
 {
-	if (held->trans->running > 0)
-		withdraw_hopeless(held, *(DtmTime *) arg);
-	if (!dtm_held_is_idle(held) || held->trans->due <= horizon)
+	Shedding   *shedding = arg;
+
+	if (shedding->left <= shedding->goal)
 		return;
-	if (held->trans->due == held->stored_due)
+	if (held->trans->running > 0 && shedding->patient_too)
+		withdraw_patient(held, shedding->now);
+	if (held->trans->running > 0 || held->nwaiting > 0 ||
+		is_undurable(held->trans) || held->trans->due <= horizon)
+		return;
+	shedding->left -= Min(held->memory, shedding->left);
+	if (dtm_held_is_idle(held) && held->trans->due == held->stored_due)
 		dtm_carry_let_go(held);
 	else
-		dtm_carry_note_dirty(held, *(DtmTime *) arg);
+		dtm_carry_note_dirty(held, shedding->now);
 }
 
 void
-dtm_carry_shed(void)
+dtm_carry_shed(DtmTime now, Size goal)
 {
-	DtmTime		now = GetCurrentTimestamp();
+	Shedding	shedding = {now, true, goal, dtm_workset_memory()};
 
-	dtm_workset_visit(shed_one, &now);
+	dtm_workset_visit(shed_one, &shedding);
+}
+
+void
+dtm_carry_shed_idle(DtmTime now)
+{
+	Shedding	shedding = {now, false, 0, dtm_workset_memory()};
+
+	dtm_workset_visit(shed_one, &shedding);
 }
 
 static void
@@ -415,6 +442,42 @@ void
 dtm_carry_drop_all(void)
 {
 	dtm_workset_visit(drop_one, NULL);
+}
+
+/* Not our text: it may break off within a character, or be none. */
+static void
+note_error(DtmHeld *held, DtmOp *op, const char *error)
+{
+	char		text[DTM_MAX_ERROR];
+
+	snprintf(text, sizeof(text), "%s", error);
+	if (!pg_verifymbstr(text, strlen(text), true))
+	{
+		for (char *c = text; *c != '\0'; c++)
+		{
+			if (IS_HIGHBIT_SET(*c))
+				*c = '?';
+		}
+	}
+	if (op->last_error != NULL)
+		pfree(op->last_error);
+	op->last_error = MemoryContextStrdup(held->context, text);
+}
+
+/* Nobody was called, so nothing counts; but people shall see why. */
+static void
+call_returned(DtmTrans *trans, int branch, DtmPhase phase, const char *why)
+{
+	DtmHeld    *held = dtm_held(trans);
+	DtmOp	   *op = &trans->branches[branch].op[phase];
+	DtmEvent	event = new_event(DTM_EVENT_WITHDRAWN, GetCurrentTimestamp());
+
+	note_error(held, op, why);
+	op->dirty = true;
+	event.branch = branch;
+	event.phase = phase;
+	apply(held, &event);
+	dtm_carry_note_dirty(held, event.now);
 }
 
 static void

@@ -26,7 +26,7 @@
 #define MAX_BATCH 1000			/* transactions under one commit */
 #define ROW_IS_HELD_PAUSE (100 * DTM_MS)
 #define FIRST_WRITE_PAUSE DTM_SECOND
-#define LONGEST_WRITE_PAUSE (60 * DTM_SECOND)
+#define LONGEST_WRITE_PAUSE (10 * DTM_SECOND)
 
 /* What one commit writes. */
 typedef struct Batch
@@ -58,6 +58,7 @@ static bool is_resource_error(int sqlstate);
 static void after_failure(DtmHeld *held, DtmTime now);
 static void after_commit(Batch *batch, DtmTime now);
 static void row_was_not_ours(DtmHeld *held, DtmTime now);
+static void reread(int64 id);
 
 void
 dtm_carry_note_dirty(DtmHeld *held, DtmTime now)
@@ -304,20 +305,69 @@ after_commit(Batch *batch, DtmTime now)
 static void
 row_was_not_ours(DtmHeld *held, DtmTime now)
 {
-	if (nrereads == rereads_capacity)
-	{
-		rereads_capacity = Max(64, 2 * rereads_capacity);
-		rereads = rereads == NULL
-			? MemoryContextAlloc(TopMemoryContext, rereads_capacity * sizeof(int64))
-			: repalloc(rereads, rereads_capacity * sizeof(int64));
-	}
-	rereads[nrereads++] = held->id;
+	reread(held->id);
 	if (is_undurable(held->trans))
 	{
 		held->write_after = now + ROW_IS_HELD_PAUSE;
 		dtm_workset_mark_dirty(held);
 		paused_until = Min(paused_until, held->write_after);
 	}
+}
+
+static void
+reread(int64 id)
+{
+	if (nrereads == rereads_capacity)
+	{
+		rereads_capacity = Max(64, 2 * rereads_capacity);
+		rereads = rereads == NULL
+			? MemoryContextAllocHuge(TopMemoryContext,
+									 rereads_capacity * sizeof(int64))
+			: repalloc_huge(rereads, rereads_capacity * sizeof(int64));
+	}
+	rereads[nrereads++] = id;
+}
+
+typedef struct Range
+{
+	int64		min;
+	int64		max;
+} Range;
+
+static void
+doubt_one(DtmHeld *held, void *arg)
+{
+	const Range *range = arg;
+
+	if (held->id >= range->min && held->id <= range->max && !held->is_doubted)
+	{
+		held->is_doubted = true;
+		reread(held->id);
+	}
+}
+
+void
+dtm_carry_doubt(int64 min, int64 max)
+{
+	Range		range = {min, max};
+
+	dtm_workset_visit(doubt_one, &range);
+}
+
+static void
+forget_pause(DtmHeld *held, void *arg)
+{
+	held->write_after = 0;
+}
+
+void
+dtm_carry_clock_set_back(DtmTime now)
+{
+	dtm_workset_visit(forget_pause, NULL);
+	if (paused_until != DTM_NEVER)
+		paused_until = now;
+	if (lazy_since != DTM_NEVER)
+		lazy_since = now;
 }
 
 int

@@ -34,6 +34,7 @@ typedef struct DtmEvent
 	DtmTime		max_retry_interval;
 	int32_t		stuck_after;	/* failed attempts of an op that has no limit
 								 * until it is flagged; 0: never */
+	DtmTime		not_before;		/* WITHDRAWN: leave it alone until then */
 	/* RESULT, WITHDRAWN */
 	int			branch;			/* index into branches */
 	DtmPhase	phase;

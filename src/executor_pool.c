@@ -103,7 +103,8 @@ static char last_words[DTM_MAX_ERROR];
 static void prepare_worker(void);
 static Slot *find_idle(Oid role, int *nprocesses);
 static Slot *find_free(void);
-static Slot *ask_one_to_leave(void);
+static Slot *ask_one_to_leave(bool even_busy);
+static Slot *of_the_greediest(void);
 static void give(Slot *slot, Oid role, const DtmExecutorJob *job);
 static bool register_process(int index, uint32 generation, Oid role);
 static void take_back(int index, uint32 generation);
@@ -174,7 +175,7 @@ dtm_executor_start(Oid role, int64 id, int branch, DtmPhase phase,
 	}
 	else if (slot == NULL)
 	{
-		slot = ask_one_to_leave();
+		slot = ask_one_to_leave(nprocesses == 0);
 		snprintf(error, DTM_MAX_ERROR,
 				 slot ? "all %d executors are there for other roles, one of them leaves (dtm.max_executors)" :
 				 "all %d executors are busy (dtm.max_executors)",
@@ -341,9 +342,13 @@ find_free(void)
 	return NULL;
 }
 
-/* The one that has been idle longest makes room for another role. */
+/*
+ * The one that has been idle longest makes room for another role. For a role
+ * that has none at all a busy one does, after its job: else whoever has much
+ * to do would keep all of them for ever.
+ */
 static Slot *
-ask_one_to_leave(void)
+ask_one_to_leave(bool even_busy)
 {
 	Slot	   *longest = NULL;
 
@@ -362,6 +367,8 @@ ask_one_to_leave(void)
 		if (longest == NULL || slot->idle_since < longest->idle_since)
 			longest = slot;
 	}
+	if (longest == NULL && even_busy)
+		longest = of_the_greediest();
 	if (longest)
 	{
 		longest->leave = true;
@@ -369,6 +376,39 @@ ask_one_to_leave(void)
 		SetLatch(longest->latch);
 	}
 	return longest;
+}
+
+/* One of the role that has the most, unless none has more than one. */
+static Slot *
+of_the_greediest(void)
+{
+	Slot	   *found = NULL;
+	int			most = 1;
+
+	for (int i = 0; i < dtm_max_executors; i++)
+	{
+		Slot	   *slot = &pool->slot[i];
+		int			n = 0;
+
+		/* One that has not yet begun its job would leave without doing it. */
+		if (slot->process != PROCESS_THERE || slot->job_state == JOB_GIVEN)
+			continue;
+		if (slot->leave)
+			return slot;
+		for (int other = 0; other < dtm_max_executors; other++)
+		{
+			if (pool->slot[other].process != PROCESS_NONE &&
+				pool->slot[other].database == slot->database &&
+				pool->slot[other].role == slot->role)
+				n++;
+		}
+		if (n > most)
+		{
+			most = n;
+			found = slot;
+		}
+	}
+	return found;
 }
 
 static void

@@ -178,6 +178,8 @@ take_withdrawal(DtmTrans *trans, const DtmEvent *event)
 	trans->running--;
 	op->in_doubt = (op->attempts > 0);
 	op->due = later(event->now, trans->retry_interval);
+	if (op->due < event->not_before)
+		op->due = event->not_before;
 }
 
 /*

@@ -62,6 +62,14 @@ void
 dtm_statement_run(DtmStatement *statement, Datum *values, const char *nulls,
 				  int expected)
 {
+	dtm_statement_run_some(statement, values, nulls, expected, 0);
+}
+
+/* max_rows 0: all */
+void
+dtm_statement_run_some(DtmStatement *statement, Datum *values,
+					   const char *nulls, int expected, long max_rows)
+{
 	int			result;
 
 	if (statement->plan == NULL)
@@ -76,7 +84,7 @@ dtm_statement_run(DtmStatement *statement, Datum *values, const char *nulls,
 		statement->plan = plan;
 	}
 
-	result = SPI_execute_plan(statement->plan, values, nulls, false, 0);
+	result = SPI_execute_plan(statement->plan, values, nulls, false, max_rows);
 	if (result != expected)
 		elog(ERROR, "\"%s\" gave %s", statement->sql,
 			 SPI_result_code_string(result));

@@ -33,7 +33,11 @@ typedef struct DtmLoaded
 	DtmTime		created_at;
 } DtmLoaded;
 
-/* Read these, finished ones too. Returns how many were found. */
+/*
+ * Read these, finished ones too. Returns how many were found; or -1 if they are
+ * too much for one go (never when there is one only): then read fewer. What was
+ * made below parent by then is the caller's to delete.
+ */
 extern int	dtm_store_load(const int64 *ids, int nids, MemoryContext parent,
 						   DtmLoaded *loaded);
 

@@ -18,6 +18,8 @@
 #include "store.h"
 #include "store_plan.h"
 
+#define MAX_BRANCH_ROWS 2048	/* of several transactions, in one go */
+
 static DtmStatement trans_rows = {
 	"SELECT id, gid, mode, status, owner, concurrent, deadline,"
 	" retry_interval, retry_limit, request_timeout, branch_headers, reason,"
@@ -81,6 +83,7 @@ static DtmStatement secret_row = {
 	2, {OIDOID, TEXTOID}
 };
 
+static bool select_branches(Datum ids, int nids);
 static void read_trans(DtmLoaded *loaded, HeapTuple row, TupleDesc desc);
 static void read_branches(DtmLoaded *loaded, int nloaded);
 static void read_branch(DtmBranch *branch, HeapTuple row, TupleDesc desc);
@@ -215,14 +218,34 @@ dtm_store_load(const int64 *ids, int nids, MemoryContext parent,
 
 	if (nloaded > 0)
 	{
-		Datum		values[2] = {array, Int32GetDatum(DTM_INLINE_PAYLOAD)};
-
-		dtm_statement_run(&branch_rows, values, NULL, SPI_OK_SELECT);
+		if (!select_branches(array, nids))
+			return -1;
 		read_branches(loaded, nloaded);
 		dtm_statement_run(&op_rows, &array, NULL, SPI_OK_SELECT);
 		read_ops(loaded, nloaded);
 	}
 	return nloaded;
+}
+
+/*
+ * Not more at once than memory is sure to hold. Of a single transaction with
+ * very many branches, the payloads are read when they are sent.
+ */
+static bool
+select_branches(Datum ids, int nids)
+{
+	Datum		values[2] = {ids, Int32GetDatum(DTM_INLINE_PAYLOAD)};
+
+	dtm_statement_run_some(&branch_rows, values, NULL, SPI_OK_SELECT,
+						   MAX_BRANCH_ROWS + 1);
+	if (SPI_processed <= MAX_BRANCH_ROWS)
+		return true;
+	SPI_freetuptable(SPI_tuptable);
+	if (nids > 1)
+		return false;
+	values[1] = Int32GetDatum(0);
+	dtm_statement_run(&branch_rows, values, NULL, SPI_OK_SELECT);
+	return true;
 }
 
 static void

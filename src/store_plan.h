@@ -20,6 +20,9 @@ typedef struct DtmStatement
 /* Run it; complains when the result is not of the kind expected. */
 extern void dtm_statement_run(DtmStatement *statement, Datum *values,
 							  const char *nulls, int expected);
+extern void dtm_statement_run_some(DtmStatement *statement, Datum *values,
+								   const char *nulls, int expected,
+								   long max_rows);
 
 extern Datum dtm_int8_array(const int64 *values, int n);
 extern Datum dtm_array(const Datum *values, const bool *nulls, int n, Oid type);

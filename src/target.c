@@ -24,6 +24,7 @@
 
 #define INITIAL_BUCKETS 64
 #define MAX_IDLE 1024
+#define CROWD		4			/* queued calls for each that may be under way */
 
 typedef enum Place
 {
@@ -79,6 +80,7 @@ struct DtmTargets
 	int			open;
 };
 
+static DtmTarget *first_with_a_share(DtmTargets *targets);
 static DtmTarget *find_target(DtmTargets *targets, const char *key,
 							  uint64_t hash);
 static DtmTarget *create_target(DtmTargets *targets, const char *key,
@@ -209,7 +211,7 @@ dtm_targets_next(DtmTargets *targets, DtmTime now)
 
 	if (targets->in_flight >= targets->limits.in_flight)
 		return NULL;
-	target = targets->ready.first;
+	target = first_with_a_share(targets);
 	if (target == NULL)
 		return NULL;
 
@@ -225,6 +227,30 @@ dtm_targets_next(DtmTargets *targets, DtmTime now)
 	take_out(targets, target);
 	place_target(targets, target);
 	return call;
+}
+
+/*
+ * A target may have as many calls under way as there are places left, so that
+ * a few that hang never take them all (dynamic thresholds, after Choudhury and
+ * Hahne). Whoever has none under way may always begin. Those passed over have
+ * one at least, so there are not many.
+ */
+static DtmTarget *
+first_with_a_share(DtmTargets *targets)
+{
+	int			places = targets->limits.in_flight - targets->in_flight;
+
+	for (int passed = 0; passed <= targets->in_flight; passed++)
+	{
+		DtmTarget  *target = targets->ready.first;
+
+		if (target == NULL || target->in_flight == 0 ||
+			target->in_flight < places)
+			return target;
+		list_remove(&targets->ready, target);
+		list_append(&targets->ready, target);
+	}
+	return NULL;
 }
 
 void
@@ -274,6 +300,55 @@ bool
 dtm_target_is_open(const DtmWaiting *call)
 {
 	return call->target != NULL && call->target->open;
+}
+
+bool
+dtm_target_is_crowded(const DtmTargets *targets, const DtmWaiting *call)
+{
+	return call->target != NULL &&
+		call->target->queued / CROWD > targets->limits.per_target;
+}
+
+DtmWaiting *
+dtm_target_queue(const DtmWaiting *call)
+{
+	return call->target != NULL ? call->target->first : NULL;
+}
+
+void
+dtm_target_hurry(DtmTargets *targets, const DtmWaiting *call)
+{
+	DtmTarget  *target = call->target;
+
+	if (target == NULL || target->resume == 0)
+		return;
+	take_out(targets, target);
+	target->resume = 0;
+	place_target(targets, target);
+}
+
+/* Those without queued calls are not in the heap, and learn it when they are. */
+void
+dtm_targets_clock_set_back(DtmTargets *targets, DtmTime now)
+{
+	for (size_t i = 0; i < targets->nbuckets; i++)
+	{
+		for (DtmTarget *target = targets->buckets[i]; target != NULL;
+			 target = target->chain)
+		{
+			bool		in_heap = target->place == PAUSING;
+
+			if (target->last_failure > now)
+				target->last_failure = now;
+			if (target->resume <= now + target->pause)
+				continue;
+			if (in_heap)
+				heap_remove(targets, target);
+			target->resume = now + target->pause;
+			if (in_heap)
+				heap_insert(targets, target);
+		}
+	}
 }
 
 DtmTime

@@ -58,6 +58,19 @@ extern void dtm_target_forget(DtmTargets *targets, DtmWaiting *call);
 /* Does the call's target, at present, not answer? */
 extern bool dtm_target_is_open(const DtmWaiting *call);
 
+/* Does its target have more calls queued than it can soon take? */
+extern bool dtm_target_is_crowded(const DtmTargets *targets,
+								  const DtmWaiting *call);
+
+/* The first call that is queued where this one is, or was; follow next. */
+extern DtmWaiting *dtm_target_queue(const DtmWaiting *call);
+
+/* Somebody says "now": a pause of the call's target is over. */
+extern void dtm_target_hurry(DtmTargets *targets, const DtmWaiting *call);
+
+/* The clock was set back: no pause lasts longer than it should. */
+extern void dtm_targets_clock_set_back(DtmTargets *targets, DtmTime now);
+
 /* When the earliest pause of a target with queued calls ends; DTM_NEVER. */
 extern DtmTime dtm_targets_wake(DtmTargets *targets);
 

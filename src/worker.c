@@ -64,10 +64,12 @@
 /* Reading everything unfinished may take no more than 1 % of our time. */
 #define FULL_SCAN_SHARE 100
 #define FULL_SCAN_INTERVAL (300 * DTM_SECOND)
+#define REREAD_PAUSE INT64_C(200)	/* µs for each that is read again with it */
 
 /* A transaction may commit this much later than it says it is due. */
 #define SAFETY_OVERLAP (2 * DTM_SECOND)
 
+#define SHEDDING_PAUSE (200 * DTM_MS)
 #define MEMORY_PAUSE (20 * DTM_MS)
 #define EXECUTOR_CHECK_INTERVAL (500 * DTM_MS)
 
@@ -100,6 +102,9 @@ static DtmTime next_safety_scan;
 static DtmTime next_horizon_scan;
 static DtmTime next_executor_check;
 static DtmTime next_retention;
+static DtmTime next_check;
+static DtmTime next_shedding;
+static DtmTime last_round;
 
 static void start_worker(const DtmWorkerArgs *args);
 static void check_state(void);
@@ -108,11 +113,14 @@ static void begin_work(void);
 static void work(void);
 static bool read_transactions(DtmTime now);
 static int	read_mail(int64 *ids, DtmTime now);
+static void note_lost(int64 min, int64 max);
 static bool is_memory_full(DtmTime now);
+static void clock_was_set_back(DtmTime now);
 static void start_scans(DtmTime now);
 static int	read_scan(DueScan *scan, int64 *ids);
 static int	only_unknown(int64 *ids, int n);
-static bool load(const int64 *ids, int n);
+static void load(int64 *ids, int n);
+static int	only_known(int64 *ids, int n);
 static int	read_lost(int64 *ids, int max);
 static void house_keeping(DtmTime now);
 static void publish_gauges(void);
@@ -230,6 +238,7 @@ begin_work(void)
 {
 	DtmTime		now = GetCurrentTimestamp();
 
+	dtm_carry_drop_all();
 	dtm_store_begin();
 	dtm_carry_resume(dtm_store_last_id());
 	dtm_store_commit(false);
@@ -251,6 +260,14 @@ work(void)
 	DtmTime		now = GetCurrentTimestamp();
 	bool		more_to_read = false;
 
+	if (now < last_round)
+		clock_was_set_back(now);
+	last_round = now;
+	if (now >= next_check)
+	{
+		next_check = now + dtm_safety_interval * DTM_MS;
+		check_state();
+	}
 	if (active)
 	{
 		more_to_read = read_transactions(now);
@@ -271,11 +288,6 @@ work(void)
 		mail_left = read_mail(ids, now) == PAGE;
 		/* Calls that were under way when we were told to stop end here. */
 		dtm_calls_drive(now);
-		if (now >= next_safety_scan)
-		{
-			next_safety_scan = now + dtm_safety_interval * DTM_MS;
-			check_state();
-		}
 	}
 	publish_gauges();
 	wait_for_something(GetCurrentTimestamp(), more_to_read);
@@ -294,8 +306,7 @@ read_transactions(DtmTime now)
 	start_scans(now);
 	n = dtm_carry_rereads(ids, PAGE);
 	memory_full = is_memory_full(now);
-	if (!memory_full)
-		n += read_mail(ids + n, now);
+	n += read_mail(ids + n, now);
 	if (n > 0)
 		load(ids, n);
 	if (memory_full)
@@ -334,40 +345,52 @@ read_mail(int64 *ids, DtmTime now)
 		next_full_scan = earliest(next_full_scan, Max(now, full_scan_pause));
 	if (mail.lost_min <= mail.lost_max)
 	{
-		if (lost_min > lost_max)
-		{
-			lost_min = mail.lost_min;
-			lost_max = mail.lost_max;
-		}
-		else
-		{
-			lost_min = Min(lost_min, mail.lost_min);
-			lost_max = Max(lost_max, mail.lost_max);
-		}
+		note_lost(mail.lost_min, mail.lost_max);
+		dtm_carry_doubt(mail.lost_min, mail.lost_max);
 	}
 	return mail.nids;
 }
 
+/* To be read from the table, as the ring or our memory could not take them. */
+static void
+note_lost(int64 min, int64 max)
+{
+	if (lost_min > lost_max)
+	{
+		lost_min = min;
+		lost_max = max;
+	}
+	else
+	{
+		lost_min = Min(lost_min, min);
+		lost_max = Max(lost_max, max);
+	}
+}
+
 /*
- * Near the limit, what is due later than in a moment leaves memory, and so do
- * those that only wait for a server which does not answer. New ones wait in the
- * ring and in the table.
+ * Near the limit, what is due later than in a moment leaves memory. At the
+ * limit, so do those that only wait for others, or for a server which does not
+ * answer: else the slowest would keep everybody out. New ones wait in the table.
  */
 static bool
 is_memory_full(DtmTime now)
 {
 	Size		limit = (Size) dtm_worker_memory * 1024;
+	Size		used = dtm_workset_memory();
 
-	if (dtm_workset_memory() < limit / 10 * 8)
+	if (used < limit / 10 * 8)
 		return false;
-	if (dtm_carry_horizon() > now + SHORT_HORIZON ||
-		dtm_calls_open_circuits() > 0)
+	if (now >= next_shedding)
 	{
 		dtm_carry_set_horizon(Min(dtm_carry_horizon(), now + SHORT_HORIZON));
 		next_horizon_scan = earliest(next_horizon_scan, now + SHORT_HORIZON / 2);
-		dtm_carry_shed();
+		if (used >= limit)
+			dtm_carry_shed(now, limit / 2);
+		else
+			dtm_carry_shed_idle(now);
+		next_shedding = now + SHEDDING_PAUSE;
 	}
-	return dtm_workset_memory() >= limit;
+	return used >= limit;
 }
 
 static void
@@ -386,13 +409,18 @@ start_scans(DtmTime now)
 	if (now >= next_full_scan && !full_scan.active)
 	{
 		start_scan(&full_scan, DT_NOBEGIN, dtm_carry_horizon());
+
+		/*
+		 * It finds what is new. What users have done to those that we hold may
+		 * not show in it: one that has ended is in no scan.
+		 */
+		dtm_carry_doubt(PG_INT64_MIN, PG_INT64_MAX);
 		next_full_scan = DTM_NEVER;
 	}
 	if (now >= next_safety_scan && !safety_scan.active)
 	{
 		DtmTime		interval = dtm_safety_interval * DTM_MS;
 
-		check_state();
 		start_scan(&safety_scan, now - interval - SAFETY_OVERLAP, now);
 		next_safety_scan = now + interval;
 	}
@@ -425,7 +453,8 @@ read_scan(DueScan *scan, int64 *ids)
 		scan->active = false;
 		if (scan == &full_scan)
 		{
-			full_scan_pause = ended + FULL_SCAN_SHARE * scan->spent;
+			full_scan_pause = ended + FULL_SCAN_SHARE * scan->spent +
+				dtm_workset_size() * REREAD_PAUSE;
 			next_full_scan = earliest(next_full_scan,
 									  Max(ended + FULL_SCAN_INTERVAL,
 										  full_scan_pause));
@@ -462,18 +491,26 @@ only_unknown(int64 *ids, int n)
 }
 
 /*
- * Take these up. If they cannot be read together, each is read by itself, so
- * that one damaged row keeps nobody else from being served; the next full scan
- * tries it again.
+ * Take these up. If they are too much for one go, in two halves. If they cannot
+ * be read, each by itself, so that one damaged row keeps nobody else from being
+ * served; the next full scan tries it again. While memory is full, only those
+ * that we hold are read again; the others stay in the table for now.
  */
-static bool
-load(const int64 *ids, int n)
+static void
+load(int64 *ids, int n)
 {
 	MemoryContext before = CurrentMemoryContext;
 	static DtmLoaded loaded[2 * PAGE];
-	volatile int nloaded = -1;
-	MemoryContext batch = AllocSetContextCreate(dtm_workset_context(),
-												"dtm load", ALLOCSET_SMALL_SIZES);
+	volatile int nloaded = 0;
+	volatile bool failed = false;
+	MemoryContext batch;
+
+	if (dtm_workset_memory() >= (Size) dtm_worker_memory * 1024)
+		n = only_known(ids, n);
+	if (n == 0)
+		return;
+	batch = AllocSetContextCreate(dtm_workset_context(), "dtm load",
+								  ALLOCSET_SMALL_SIZES);
 
 	PG_TRY();
 	{
@@ -486,13 +523,12 @@ load(const int64 *ids, int n)
 		EmitErrorReport();
 		FlushErrorState();
 		dtm_store_abort();
-		nloaded = -1;
+		failed = true;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(before);
-	DTM_POINT("worker-after-load");
 
-	if (nloaded >= 0)
+	if (!failed && nloaded >= 0)
 	{
 		DtmTime		now = GetCurrentTimestamp();
 
@@ -503,12 +539,49 @@ load(const int64 *ids, int n)
 		}
 	}
 	MemoryContextDelete(batch);
-	if (nloaded < 0 && n > 1)
+	if (failed && n > 1)
 	{
 		for (int i = 0; i < n; i++)
 			load(&ids[i], 1);
 	}
-	return nloaded >= 0;
+	else if (!failed && nloaded < 0)
+	{
+		load(ids, n / 2);
+		load(ids + n / 2, n - n / 2);
+	}
+}
+
+static int
+only_known(int64 *ids, int n)
+{
+	int			known = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		int64		id = ids[i];
+
+		if (dtm_workset_find(id) != NULL)
+			ids[known++] = id;
+		else
+			note_lost(id, id);
+	}
+	return known;
+}
+
+/* Our own times are instants of the clock: they come when it comes again. */
+static void
+clock_was_set_back(DtmTime now)
+{
+	next_full_scan = now;
+	full_scan_pause = now;
+	next_safety_scan = now;
+	next_horizon_scan = now;
+	next_executor_check = now;
+	next_retention = now;
+	next_check = now;
+	next_shedding = now;
+	dtm_carry_clock_set_back(now);
+	dtm_calls_clock_set_back(now);
 }
 
 static void
@@ -553,7 +626,7 @@ publish_gauges(void)
 static void
 wait_for_something(DtmTime now, bool more_to_read)
 {
-	DtmTime		next = next_safety_scan;
+	DtmTime		next = next_check;
 	long		timeout;
 	WaitEvent	events[3];
 	int			nevents;
@@ -562,6 +635,7 @@ wait_for_something(DtmTime now, bool more_to_read)
 	{
 		long		calls = dtm_calls_timeout(now);
 
+		next = earliest(next, next_safety_scan);
 		next = earliest(next, next_full_scan);
 		next = earliest(next, next_horizon_scan);
 		next = earliest(next, dtm_carry_next_timer());

@@ -30,6 +30,7 @@ typedef struct DtmHeld
 	dlist_node	dirty_node;
 	bool		is_due_listed;
 	bool		is_dirty;
+	bool		is_doubted;		/* its row is about to be read again */
 	DtmTime		write_after;	/* a failed write is not tried before */
 	DtmTime		write_pause;	/* grows with each failure */
 	int			nwaiting;		/* calls that wait for the new status ... */
