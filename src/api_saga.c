@@ -48,6 +48,7 @@ static void read_options(FunctionCallInfo fcinfo, int first, SagaOptions *option
 static int64 insert_saga(const DtmApi *api, text *gid, DtmStatus status,
 						 const SagaOptions *options, const Digest *digest);
 static bool is_repeat(const DtmApi *api, text *gid, const Digest *digest);
+static void check_owner(const DtmApi *api, text *gid, const DtmFound *found);
 static void gid_is_taken(text *gid, const char *detail);
 static void digest_saga(const SagaOptions *options, const DtmStep *steps,
 						int nsteps, Digest *digest);
@@ -169,7 +170,8 @@ begin_saga(FunctionCallInfo fcinfo, text *gid, int first)
 		}
 		if (dtm_api_find(&api, gid, DTM_RIGHT_NONE, DTM_LOOK_STATEMENT, &found))
 		{
-			if (!dtm_may_act_as(api.user, found.owner) || found.mode != DTM_SAGA)
+			check_owner(&api, gid, &found);
+			if (found.mode != DTM_SAGA)
 				gid_is_taken(gid, "It belongs to another global transaction.");
 			if (found.status != DTM_PREPARED)
 				dtm_illegal("begin", gid, found.status);
@@ -204,9 +206,14 @@ dtm_saga_branch(PG_FUNCTION_ARGS)
 	dtm_step_of_arguments(fcinfo, 1, last - 1, &step);
 
 	dtm_api_begin(&api);
-	dtm_check_step(api.user, &step, 0);
 	dtm_api_must_find(&api, gid, DTM_RIGHT_OWN, DTM_LOOK_STATEMENT, &found);
-	/* Calls have the owner's secrets, whoever of its members adds them. */
+
+	/*
+	 * Calls have the owner's rights and secrets, whoever of its members adds
+	 * them. Were the member's grants enough, it could send the owner's secrets
+	 * where the owner may not have anything called.
+	 */
+	dtm_check_step(found.owner, &step, 0);
 	dtm_check_secrets(found.owner, step.headers, "headers");
 	values[0] = Int64GetDatum(found.id);
 	if (found.mode != DTM_SAGA)
@@ -346,13 +353,31 @@ is_repeat(const DtmApi *api, text *gid, const Digest *digest)
 
 	if (!dtm_api_find(api, gid, DTM_RIGHT_NONE, DTM_LOOK_STATEMENT, &found))
 		return false;
-	if (!dtm_may_act_as(api->user, found.owner))
-		gid_is_taken(gid, "It belongs to another global transaction.");
+	check_owner(api, gid, &found);
 	if (found.mode != DTM_SAGA || found.digest == NULL ||
 		VARSIZE_ANY_EXHDR(found.digest) != sizeof(Digest) ||
 		memcmp(VARDATA_ANY(found.digest), digest, sizeof(Digest)) != 0)
 		gid_is_taken(gid, "It was started with other steps or options.");
 	return true;
+}
+
+/*
+ * Calls are made with the owner's rights and secrets. A repeat by another role
+ * would get those where it meant its own, so it is none, even of a member.
+ */
+static void
+check_owner(const DtmApi *api, text *gid, const DtmFound *found)
+{
+	if (found->owner == api->user)
+		return;
+	if (!dtm_may_act_as(api->user, found->owner))
+		gid_is_taken(gid, "It belongs to another global transaction.");
+	ereport(ERROR,
+			(errcode(ERRCODE_UNIQUE_VIOLATION),
+			 errmsg("gid \"%s\" is in use", text_to_cstring(gid)),
+			 errdetail("It was begun by role \"%s\".",
+					   GetUserNameFromId(found->owner, true)),
+			 errhint("Take another gid, or repeat it as the role that has begun it.")));
 }
 
 static void
