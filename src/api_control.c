@@ -100,6 +100,7 @@ dtm_submit_and_wait(PG_FUNCTION_ARGS)
 	bool		wait_result = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
 	Interval   *timeout = PG_ARGISNULL(2) ? NULL : PG_GETARG_INTERVAL_P(2);
 	int64		timeout_us = dtm_wait_timeout(timeout);
+	MemoryContext caller = CurrentMemoryContext;
 	text	   *gid;
 	int64		id;
 	DtmOutcome	outcome;
@@ -121,6 +122,14 @@ dtm_submit_and_wait(PG_FUNCTION_ARGS)
 	gid = (text *) PG_DETOAST_DATUM_COPY(PointerGetDatum(given_gid(fcinfo)));
 	id = carry_out(SUBMIT, gid, NULL);
 	SPI_commit();
+
+	/*
+	 * In the other levels the first snapshot would be kept until the end, and
+	 * keep vacuum from its work as long as we sleep.
+	 */
+	XactIsoLevel = XACT_READ_COMMITTED;
+	/* The outcome must outlive SPI, which frees what is its own. */
+	MemoryContextSwitchTo(caller);
 	outcome = dtm_wait_for(gid, id, timeout_us);
 	SPI_finish();
 

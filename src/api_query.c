@@ -13,6 +13,7 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 
 #include "api_common.h"
 #include "api_wait.h"
@@ -132,7 +133,7 @@ dtm_wait_for(text *gid, int64 id, int64 timeout_us)
 	uint32		event = dtm_wait_event(&wait_event, "DtmOutcome");
 	TimestampTz begin = GetCurrentTimestamp();
 	bool		announced = dtm_shmem_ready();
-	DtmOutcome	outcome;
+	DtmOutcome	outcome = {0};
 
 	/* Be on the list before looking: nothing can end unseen in between. */
 	if (announced)
@@ -149,9 +150,12 @@ dtm_wait_for(text *gid, int64 id, int64 timeout_us)
 			found.id != id)
 			dtm_unknown_gid(gid);
 		outcome.status = found.status;
-		outcome.reason = found.reason == NULL ? NULL :
-			MemoryContextStrdup(caller, found.reason);
+		if (found.reason != NULL && dtm_status_is_final(found.status))
+			outcome.reason = MemoryContextStrdup(caller, found.reason);
 		dtm_api_end(&api);
+
+		/* It would hold back vacuum while we sleep. */
+		InvalidateCatalogSnapshot();
 
 		if (dtm_status_is_final(outcome.status))
 			break;
