@@ -48,6 +48,9 @@ typedef struct Allowed
 
 static Allowed allowed;
 
+/* Counts what may have changed the list, to notice changes during a read. */
+static uint64 changes;
+
 static void check_http(Oid user, const char *address, const char *place);
 static void check_sql(Oid user, const char *function, const bytea *payload,
 					  const char *place);
@@ -179,10 +182,12 @@ load_allowed(Oid user)
 {
 	MemoryContext old;
 	uint64		nrows;
+	uint64		changes_before;
 
 	if (allowed.valid && allowed.user == user)
 		return;
 
+	allowed.valid = false;
 	install_callbacks();
 	if (allowed.context == NULL)
 		allowed.context = AllocSetContextCreate(CacheMemoryContext,
@@ -193,11 +198,11 @@ load_allowed(Oid user)
 	allowed.user = user;
 
 	/*
-	 * Valid before it is read: an invalidation that arrives while reading
-	 * then takes this away again. The latest snapshot: a list that an old
-	 * one shows would be kept beyond it.
+	 * Valid only when all of it is read, and when no invalidation arrived
+	 * meanwhile: then it serves this once. The latest snapshot: a list that an
+	 * old one shows would be kept beyond it.
 	 */
-	allowed.valid = true;
+	changes_before = changes;
 	nrows = dtm_api_look_now(DTM_PLAN_ALLOWED, NULL);
 	old = MemoryContextSwitchTo(allowed.context);
 	allowed.prefixes = palloc(Max(nrows, 1) * sizeof(char *));
@@ -216,6 +221,7 @@ load_allowed(Oid user)
 	}
 	MemoryContextSwitchTo(old);
 	SPI_freetuptable(SPI_tuptable);
+	allowed.valid = changes == changes_before;
 }
 
 static void
@@ -235,6 +241,7 @@ install_callbacks(void)
 static void
 forget_allowed(Datum arg, int cache_id, uint32 hash_value)
 {
+	changes++;
 	allowed.valid = false;
 }
 
@@ -242,10 +249,16 @@ static void
 forget_allowed_of_table(Datum arg, Oid relation)
 {
 	if (relation == InvalidOid || relation == allowed.table)
+	{
+		changes++;
 		allowed.valid = false;
+	}
 }
 
-/* Trigger on dtm.allowed, for each statement: all sessions read it anew. */
+/*
+ * Trigger on dtm.allowed, for each statement: only superusers change it, and
+ * all sessions read it anew.
+ */
 Datum
 dtm_allowed_changed(PG_FUNCTION_ARGS)
 {
@@ -254,6 +267,16 @@ dtm_allowed_changed(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("dtm.allowed_changed must be called as a trigger"),
 				 errhint("It belongs to the table dtm.allowed.")));
+
+	/*
+	 * The right to write all data is not that to let roles have anything
+	 * called.
+	 */
+	if (!superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to change dtm.allowed"),
+				 errhint("Ask a superuser to run dtm.allow or dtm.disallow.")));
 	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
 	return PointerGetDatum(NULL);
 }
