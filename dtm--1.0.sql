@@ -2,6 +2,69 @@
 \echo Use "CREATE EXTENSION dtm" to load this file. \quit
 
 --
+-- The schema may have been there before. Whoever owns it, or may create things
+-- in it, could put functions next to ours, or take ours away.
+--
+DO $do$
+DECLARE
+	other name;
+BEGIN
+	SELECT r.rolname INTO other
+	FROM pg_catalog.pg_namespace AS n
+	JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) n.nspowner
+	WHERE n.nspname OPERATOR(pg_catalog.=) 'dtm' AND NOT r.rolsuper;
+	IF FOUND THEN
+		RAISE EXCEPTION 'schema dtm belongs to role "%"', other
+			USING ERRCODE = 'insufficient_privilege',
+			DETAIL = 'The owner of a schema can drop what is in it.',
+			HINT = 'ALTER SCHEMA dtm RENAME TO another name, then CREATE EXTENSION dtm again.';
+	END IF;
+
+	SELECT coalesce(r.rolname, 'public') INTO other
+	FROM pg_catalog.pg_namespace AS n
+	CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS a
+	LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) a.grantee
+	WHERE n.nspname OPERATOR(pg_catalog.=) 'dtm'
+	AND a.privilege_type OPERATOR(pg_catalog.=) 'CREATE'
+	AND NOT coalesce(r.rolsuper, false)
+	-- Of a new schema, what default privileges have given is taken away below.
+	AND pg_catalog.age(n.xmin) OPERATOR(pg_catalog.>)
+		pg_catalog.age(pg_catalog.pg_current_xact_id()::pg_catalog.xid)
+	LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'role "%" may create objects in schema dtm', other
+			USING ERRCODE = 'insufficient_privilege',
+			DETAIL = 'It could put functions there that are called in place of those of dtm.',
+			HINT = pg_catalog.format('REVOKE CREATE ON SCHEMA dtm FROM %I, and see that nothing is left in it.', other);
+	END IF;
+
+	SELECT r.rolname INTO other
+	FROM (
+		SELECT relowner FROM pg_catalog.pg_class
+			WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.to_regnamespace('dtm')::pg_catalog.oid
+		UNION ALL
+		SELECT proowner FROM pg_catalog.pg_proc
+			WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.to_regnamespace('dtm')::pg_catalog.oid
+		UNION ALL
+		SELECT typowner FROM pg_catalog.pg_type
+			WHERE typnamespace OPERATOR(pg_catalog.=) pg_catalog.to_regnamespace('dtm')::pg_catalog.oid
+		UNION ALL
+		SELECT oprowner FROM pg_catalog.pg_operator
+			WHERE oprnamespace OPERATOR(pg_catalog.=) pg_catalog.to_regnamespace('dtm')::pg_catalog.oid
+	) AS there (owner)
+	JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) there.owner
+	WHERE NOT r.rolsuper
+	LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'schema dtm contains objects of role "%"', other
+			USING ERRCODE = 'insufficient_privilege',
+			DETAIL = 'They could be called in place of those of dtm.',
+			HINT = 'ALTER SCHEMA dtm RENAME TO another name, then CREATE EXTENSION dtm again.';
+	END IF;
+END
+$do$;
+
+--
 -- State. Only dtm writes these tables; people read the views.
 --
 -- The hot path inserts: a transaction, its branches, an op when it has ended or
@@ -75,7 +138,7 @@ CREATE TABLE dtm.allowed (
 );
 
 -- Values of headers that are named instead of told. Nobody reads them but the
--- worker: row security without a policy keeps out even pg_read_all_data.
+-- worker: row security keeps out even pg_read_all_data.
 CREATE TABLE dtm.secret (
 	role				oid NOT NULL,
 	name				text COLLATE "C" NOT NULL,
@@ -83,7 +146,6 @@ CREATE TABLE dtm.secret (
 	set_at				timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	PRIMARY KEY (role, name)
 );
-ALTER TABLE dtm.secret ENABLE ROW LEVEL SECURITY;
 
 -- Who has interfered with a transaction, or with dtm itself.
 CREATE TABLE dtm.operation_log (
@@ -108,6 +170,18 @@ SELECT c.system_identifier, d.oid
 FROM pg_catalog.pg_control_system() AS c, pg_catalog.pg_database AS d
 WHERE d.datname = pg_catalog.current_database();
 
+-- What is written here is done with the rights of others, so not even members
+-- of pg_write_all_data may write it: without a policy there are no rows for
+-- them. dtm itself, a superuser, passes by. Not so dtm.allowed, which must stay
+-- in the dumps of pg_read_all_data: its trigger guards it.
+ALTER TABLE dtm.trans ENABLE ROW LEVEL SECURITY;
+ALTER TABLE dtm.branch ENABLE ROW LEVEL SECURITY;
+ALTER TABLE dtm.op ENABLE ROW LEVEL SECURITY;
+ALTER TABLE dtm.secret ENABLE ROW LEVEL SECURITY;
+ALTER TABLE dtm.operation_log ENABLE ROW LEVEL SECURITY;
+ALTER TABLE dtm.identity ENABLE ROW LEVEL SECURITY;
+CREATE POLICY monitor ON dtm.operation_log FOR SELECT TO pg_monitor USING (true);
+
 -- The table of dtm's SDKs: names and types are theirs. Participants write it
 -- with their business, so an id must not need a right on a sequence. Where a
 -- service has made it before, it stays its own, and is used as it is; but as
@@ -115,6 +189,7 @@ WHERE d.datname = pg_catalog.current_database();
 DO $do$
 DECLARE
 	owner name;
+	other text;
 BEGIN
 	SELECT r.rolname INTO owner
 	FROM pg_catalog.pg_roles AS r
@@ -133,6 +208,16 @@ BEGIN
 
 	IF pg_catalog.to_regnamespace('dtm_barrier') IS NULL THEN
 		CREATE SCHEMA dtm_barrier;
+		FOR other IN
+			SELECT DISTINCT CASE a.grantee WHEN 0::pg_catalog.oid THEN 'PUBLIC'
+				ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END
+			FROM pg_catalog.pg_namespace AS n
+			CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS a
+			WHERE n.nspname OPERATOR(pg_catalog.=) 'dtm_barrier'
+			AND a.grantee OPERATOR(pg_catalog.<>) n.nspowner
+		LOOP
+			EXECUTE pg_catalog.format('REVOKE ALL ON SCHEMA dtm_barrier FROM %s', other);
+		END LOOP;
 		COMMENT ON SCHEMA dtm_barrier IS 'barriers of participants, in the form of dtm''s SDKs';
 	END IF;
 	IF pg_catalog.to_regclass('dtm_barrier.barrier') IS NULL THEN
@@ -149,8 +234,21 @@ BEGIN
 			CONSTRAINT uniq_barrier UNIQUE (gid, branch_id, op, barrier_id)
 		);
 		COMMENT ON TABLE dtm_barrier.barrier IS 'One row for each call of a branch that a participant has seen. Written by dtm.barrier() and by dtm''s SDKs; kept for dtm.barrier_retention.';
-		REVOKE ALL ON SCHEMA dtm_barrier FROM PUBLIC;
-		REVOKE ALL ON TABLE dtm_barrier.barrier FROM PUBLIC;
+		-- Also what default privileges have given.
+		FOR other IN
+			SELECT DISTINCT CASE a.grantee WHEN 0::pg_catalog.oid THEN 'PUBLIC'
+				ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END
+			FROM pg_catalog.pg_class AS c
+			CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS a
+			WHERE c.oid OPERATOR(pg_catalog.=) ANY (ARRAY[
+				'dtm_barrier.barrier'::pg_catalog.regclass::pg_catalog.oid,
+				pg_catalog.pg_get_serial_sequence('dtm_barrier.barrier', 'id')::pg_catalog.regclass::pg_catalog.oid])
+			AND a.grantee OPERATOR(pg_catalog.<>) c.relowner
+		LOOP
+			EXECUTE pg_catalog.format('REVOKE ALL ON dtm_barrier.barrier FROM %s', other);
+			EXECUTE pg_catalog.format('REVOKE ALL ON SEQUENCE %s FROM %s',
+				pg_catalog.pg_get_serial_sequence('dtm_barrier.barrier', 'id'), other);
+		END LOOP;
 	ELSE
 		-- Rows without a time would never be old.
 		ALTER TABLE dtm_barrier.barrier
@@ -446,7 +544,7 @@ CREATE FUNCTION dtm.allowed_changed()
 RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'dtm_allowed_changed';
 COMMENT ON FUNCTION dtm.allowed_changed() IS
-'Internal: all sessions read dtm.allowed again.';
+'Internal: only superusers change dtm.allowed; all sessions read it again.';
 
 CREATE TRIGGER allowed_changed
 AFTER INSERT OR UPDATE OR DELETE ON dtm.allowed
@@ -662,6 +760,40 @@ REVOKE ALL ON ALL TABLES IN SCHEMA dtm FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA dtm FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA dtm FROM PUBLIC;
 REVOKE ALL ON TYPE dtm.step FROM PUBLIC;
+
+-- Default privileges of whoever installs this may have given more, to others.
+DO $do$
+DECLARE
+	given record;
+BEGIN
+	FOR given IN
+		SELECT DISTINCT o.what, CASE a.grantee WHEN 0::pg_catalog.oid THEN 'PUBLIC'
+			ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS grantee
+		FROM (
+			SELECT 'SCHEMA dtm', nspowner, nspacl FROM pg_catalog.pg_namespace
+			WHERE nspname OPERATOR(pg_catalog.=) 'dtm'
+			UNION ALL
+			SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END
+				OPERATOR(pg_catalog.||) oid::pg_catalog.regclass::pg_catalog.text, relowner, relacl
+			FROM pg_catalog.pg_class
+			WHERE relnamespace OPERATOR(pg_catalog.=) 'dtm'::pg_catalog.regnamespace::pg_catalog.oid
+			UNION ALL
+			SELECT 'ROUTINE ' OPERATOR(pg_catalog.||) oid::pg_catalog.regprocedure::pg_catalog.text, proowner, proacl
+			FROM pg_catalog.pg_proc
+			WHERE pronamespace OPERATOR(pg_catalog.=) 'dtm'::pg_catalog.regnamespace::pg_catalog.oid
+			UNION ALL
+			SELECT 'TYPE ' OPERATOR(pg_catalog.||) oid::pg_catalog.regtype::pg_catalog.text, typowner, typacl
+			FROM pg_catalog.pg_type
+			WHERE typnamespace OPERATOR(pg_catalog.=) 'dtm'::pg_catalog.regnamespace::pg_catalog.oid
+			AND typelem OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+		) AS o (what, owner, acl)
+		CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) AS a
+		WHERE a.grantee OPERATOR(pg_catalog.<>) o.owner
+	LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON %s FROM %s CASCADE', given.what, given.grantee);
+	END LOOP;
+END
+$do$;
 
 GRANT USAGE ON SCHEMA dtm TO pg_monitor;
 GRANT SELECT ON dtm.transactions, dtm.branches, dtm.stuck, dtm.workers, dtm.stats,
