@@ -517,6 +517,7 @@ load(int64 *ids, int n)
 		dtm_store_begin();
 		nloaded = dtm_store_load(ids, n, batch, loaded);
 		dtm_store_commit(false);
+		DTM_POINT("worker-after-load");
 	}
 	PG_CATCH();
 	{
