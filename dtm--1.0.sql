@@ -550,6 +550,14 @@ CREATE TRIGGER allowed_changed
 AFTER INSERT OR UPDATE OR DELETE ON dtm.allowed
 FOR EACH STATEMENT EXECUTE FUNCTION dtm.allowed_changed();
 
+CREATE FUNCTION dtm.check_barrier()
+RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_check_barrier';
+COMMENT ON FUNCTION dtm.check_barrier() IS
+'Internal: an error unless dtm_barrier.barrier is as dtm needs it, and runs no code but that of superusers.';
+
+SELECT dtm.check_barrier();
+
 CREATE FUNCTION dtm.payload_json(payload bytea)
 RETURNS jsonb
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'dtm_payload_json';

@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "api_common.h"
+#include "barrier_guard.h"
 #include "identity.h"
 #include "launcher.h"
 #include "settings.h"
@@ -32,6 +33,7 @@ static void look_at_server(ReturnSetInfo *result);
 static void look_at_retention(ReturnSetInfo *result);
 static void look_at_version(ReturnSetInfo *result);
 static void look_at_rights(ReturnSetInfo *result);
+static void look_at_barrier(ReturnSetInfo *result);
 static void look_at_transactions(ReturnSetInfo *result);
 static int64 number(const char *sql);
 static void complain(ReturnSetInfo *result, const char *problem,
@@ -50,6 +52,7 @@ dtm_doctor(PG_FUNCTION_ARGS)
 	look_at_server(result);
 	look_at_retention(result);
 	look_at_rights(result);
+	look_at_barrier(result);
 	look_at_transactions(result);
 	dtm_api_end(&api);
 	return (Datum) 0;
@@ -176,6 +179,17 @@ look_at_rights(ReturnSetInfo *result)
 		complain(result, "dtm.allowed has grants to roles that are gone",
 				 "A new role could be given the same number, and the grant with it.",
 				 "DELETE FROM dtm.allowed WHERE role NOT IN (SELECT oid FROM pg_roles) AND role <> 0;");
+}
+
+static void
+look_at_barrier(ReturnSetInfo *result)
+{
+	DtmBarrierFault fault;
+
+	if (dtm_barrier_has_fault(false, &fault))
+		complain(result, fault.problem,
+				 "dtm writes to this table as a superuser, and all code there would run as one: dtm.barrier refuses to, and old barriers stay.",
+				 fault.remedy);
 }
 
 static void
