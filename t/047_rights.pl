@@ -9,7 +9,7 @@ use Test::More;
 
 use DtmTest;
 
-my $node = dtm_node('rights', conf => "dtm.retry_interval = '50ms'\ndtm.retention_interval = '100ms'\nwal_level = logical\n");
+my $node = dtm_node('rights', conf => "dtm.retry_interval = '50ms'\ndtm.retention_interval = '100ms'\n", init => [ allows_streaming => 'logical' ]);
 my $stub = DtmTest::Stub->new;
 my $action = $stub->url('/a');
 
@@ -223,5 +223,45 @@ sql("CREATE FUNCTION refuse(jsonb) RETURNS void LANGUAGE plpgsql AS \$\$ BEGIN I
 	SELECT dtm.saga_begin('refused'), dtm.saga_branch('refused', 'sql:public.refuse', payload => '{}')");
 like(error('postgres', q(CALL dtm.submit('refused', wait_result => true))), qr/global transaction failed: [^\n]*$reason/, 'a long reason is told in full');
 
+# What is replicated from another server is that server's to carry out
+
+my $other = dtm_node('other', conf => "dtm.enabled = on\n");
+my $from = $node->connstr('postgres');
+
+$from =~ s/'/''/g;
+sql(q(CREATE PUBLICATION everything FOR ALL TABLES));
+# Grants name roles, so these must be there, as for any table with such names.
+$other->safe_psql('postgres', "CREATE ROLE $_") for qw(team alice svc loader);
+# Both give out the same ids: what is changed there must not change it here.
+$other->safe_psql('postgres', q(SELECT dtm.saga_begin('here-' || i) FROM generate_series(1, 100) AS i));
+my $ids = $other->safe_psql('postgres', q(SELECT min(id) || '-' || max(id) FROM dtm.trans));
+for my $table (split(/\n/, sql(q(SELECT format('CREATE TABLE IF NOT EXISTS %s (%s)', c.oid::regclass, string_agg(format('%I %s', attname, CASE atttypid WHEN 'd'::regtype THEN 'text' ELSE format_type(atttypid, atttypmod) END), ', ' ORDER BY attnum)) FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' GROUP BY c.oid))))
+{
+	$other->safe_psql('postgres', $table);
+}
+$other->safe_psql('postgres', 'ALTER TABLE dtm_barrier.barrier ADD COLUMN x text');
+$other->safe_psql('postgres', "CREATE SUBSCRIPTION s CONNECTION '$from' PUBLICATION everything");
+wait_for($other, q(SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'), '0');
+sql(q(CREATE FUNCTION count_calls(jsonb) RETURNS void LANGUAGE sql AS 'SELECT'));
+sql(q(SELECT dtm.saga('there-' || i, ARRAY[dtm.step('sql:public.count_calls')]) FROM generate_series(1, 200) AS i; SELECT dtm.saga_begin('waits')));
+sql(q(SELECT dtm.set_secret('a', 'b'), dtm.allow('svc', 'http://there')));
+wait_status($node, 'there-200', 'succeed');
+wait_for($node, q(SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'there-%' AND status = 'succeed'), '200');
+sql(q(SELECT dtm.abort('waits')));
+$node->wait_for_catchup('s');
+is($other->safe_psql('postgres', q(SELECT count(*), count(*) FILTER (WHERE gid LIKE 'here-%' AND status = 'p'), min(id) || '-' || max(id) FROM dtm.trans)), "100|100|$ids", 'what is begun there is not carried out here');
+is($other->safe_psql('postgres', "SELECT (SELECT count(*) FROM dtm.$_) = 0"), 't', "... $_") for qw(branch op secret allowed);
+is($other->safe_psql('postgres', q(SELECT count(*), bool_and(system_identifier = (SELECT system_identifier FROM pg_control_system())) FROM dtm.identity)), '1|t', '... and who we are stays as it is');
+cmp_ok($other->safe_psql('postgres', q(SELECT count(*) FROM dtm_barrier.barrier)), '>', 0, 'the barriers of the services are replicated');
+unlike(slurp_file($other->logfile), qr/ERROR/, 'nothing stands in the way of the rest');
+
+# ... but a session that is called a replica begins sagas, and so does one after a restore
+
+is($other->safe_psql('postgres', q(SET session_replication_role = replica; SELECT dtm.saga('replica', ARRAY[dtm.step('')]); RESET session_replication_role; SELECT dtm.wait('replica', '60s'))), "replica\nsucceed", 'a replica by name');
+$other->safe_psql('postgres', "ALTER TABLE dtm.$_ ENABLE TRIGGER ALL") for @tables;
+is($other->safe_psql('postgres', q(SELECT dtm.saga('enabled', ARRAY[dtm.step('')]); SELECT dtm.wait('enabled', '60s'))), "enabled\nsucceed", 'triggers that were enabled for all');
+
+$other->safe_psql('postgres', 'DROP SUBSCRIPTION s');
+$other->stop;
 $node->stop;
 done_testing();
