@@ -16,6 +16,7 @@ CREATE TABLE dtm.trans (
 	status				"char" NOT NULL,	-- p prepared, s submitted, a aborting, S succeed, F failed
 	owner				oid NOT NULL,		-- the role that began it, and as which SQL branches run
 	concurrent			boolean NOT NULL DEFAULT false,
+	driven				boolean NOT NULL DEFAULT false,	-- tcc: dtm calls the tries, and submits
 	forced				boolean NOT NULL DEFAULT false,	-- ended by force_stop
 	due					timestamptz,		-- when the worker must look at it; NULL: never again
 	created_at			timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -24,6 +25,8 @@ CREATE TABLE dtm.trans (
 	hurried_at			timestamptz,		-- retry_now: waits that began before this are over
 	timeout_to_fail		interval,
 	deadline			timestamptz,		-- the instant that timeout_to_fail means; NULL: none
+	not_before			timestamptz,		-- msg: the end of its delay; NULL: none
+	query_prepared		text,				-- msg: who knows whether it shall be sent; NULL: nobody
 	retry_interval		interval,			-- NULL: dtm.retry_interval at the time of the call
 	retry_limit			integer,
 	request_timeout		interval,			-- NULL: dtm.request_timeout
@@ -42,6 +45,7 @@ CREATE TABLE dtm.branch (
 	branch_id			text COLLATE "C" NOT NULL,	-- '01', '02', ...
 	forward				text NOT NULL,		-- address of action, confirm, commit
 	backward			text NOT NULL,		-- address of compensate, cancel, rollback
+	try					text NOT NULL DEFAULT '',	-- tcc: its address, if dtm calls it
 	predecessors		integer[],			-- concurrent saga: the branches it waits for
 	request_timeout		interval,
 	retry_limit			integer,
@@ -54,8 +58,8 @@ CREATE TABLE dtm.branch (
 -- without a row is prepared and has not answered yet.
 CREATE TABLE dtm.op (
 	id					bigint NOT NULL,
-	branch				integer NOT NULL,
-	phase				smallint NOT NULL,	-- 0 forward, 1 backward
+	branch				integer NOT NULL,	-- -1: the back-check of a message
+	phase				smallint NOT NULL,	-- 0 forward, 1 backward, 2 try
 	status				"char" NOT NULL,	-- p prepared, S succeed, F failed
 	stuck				boolean NOT NULL DEFAULT false,
 	attempts			integer NOT NULL,	-- calls that ended
@@ -66,6 +70,15 @@ CREATE TABLE dtm.op (
 	last_error			text,
 	PRIMARY KEY (id, branch, phase)
 ) WITH (fillfactor = 85);
+
+-- To whom topic://name is sent.
+CREATE TABLE dtm.topic (
+	topic				text COLLATE "C" NOT NULL,
+	url					text COLLATE "C" NOT NULL,
+	subscribed_at		timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	subscribed_by		text NOT NULL,
+	PRIMARY KEY (topic, url)
+);
 
 -- Whom a role may have called. PUBLIC is stored as 0, shown as -.
 CREATE TABLE dtm.allowed (
@@ -119,6 +132,7 @@ COMMENT ON SCHEMA dtm_barrier IS 'barriers of participants, in the form of dtm''
 COMMENT ON TABLE dtm.trans IS 'Internal: one row for each global transaction. Read the view dtm.transactions.';
 COMMENT ON TABLE dtm.branch IS 'Internal: the branches of global transactions. Read the view dtm.branches.';
 COMMENT ON TABLE dtm.op IS 'Internal: what became of each call. Read the view dtm.branches.';
+COMMENT ON TABLE dtm.topic IS 'Internal: subscriptions. Read the view dtm.topics; part of dumps.';
 COMMENT ON TABLE dtm.allowed IS 'Which roles may have which addresses called. Changed by dtm.allow and dtm.disallow; part of dumps.';
 COMMENT ON TABLE dtm.operation_log IS 'Who has aborted, hurried or stopped a global transaction, or changed rights, when and why.';
 COMMENT ON TABLE dtm.identity IS 'Internal: the server and database whose transactions these tables hold. A copy is paused until dtm.adopt().';
@@ -604,3 +618,4 @@ GRANT EXECUTE ON FUNCTION dtm.trans_type_name("char"), dtm.status_name("char"),
 	TO pg_monitor;
 
 SELECT pg_catalog.pg_extension_config_dump('dtm.allowed', '');
+SELECT pg_catalog.pg_extension_config_dump('dtm.topic', '');
