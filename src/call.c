@@ -34,6 +34,7 @@ static dlist_head with_executor = DLIST_STATIC_INIT(with_executor);
 static DtmTime executors_from;	/* none is asked for before */
 static bool starts_left;		/* calls that could start wait for the next round */
 
+static void forget_call(DtmTrans *trans, int branch, DtmPhase phase);
 static void drive_http(DtmTime now);
 static void start_http(DtmCall *call, DtmTime now);
 static void build_request(DtmCall *call);
@@ -109,7 +110,7 @@ dtm_calls_configure(void)
 void
 dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase)
 {
-	DtmBranch  *b = &trans->branches[branch];
+	const char *written = dtm_address_of(trans, branch, phase);
 	MemoryContext context = AllocSetContextCreate(calls_context, "dtm call",
 												  ALLOCSET_SMALL_SIZES);
 	DtmCall    *call = MemoryContextAllocZero(context, sizeof(DtmCall));
@@ -123,12 +124,16 @@ dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase)
 	call->branch = branch;
 	call->phase = phase;
 	call->executor = -1;
-	call->timeout = b->request_timeout > 0 ? b->request_timeout
-		: trans->request_timeout;
-	b->op[phase].call = call;
+	call->timeout = trans->request_timeout;
+	if (branch != DTM_WHOLE && trans->branches[branch].request_timeout > 0)
+		call->timeout = trans->branches[branch].request_timeout;
+	dtm_op_of(trans, branch, phase)->call = call;
 
 	/* Checked when it was registered; a row may still say anything. */
-	if (!dtm_address_parse(b->address[phase], &address, &reason))
+	if (!dtm_address_parse(written, &address, &reason))
+		address.transport = DTM_CALL_UNKNOWN;
+	/* An executor runs branches. */
+	if (branch == DTM_WHOLE && address.transport != DTM_CALL_HTTP)
 		address.transport = DTM_CALL_UNKNOWN;
 	call->transport = address.transport;
 
@@ -158,7 +163,7 @@ dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase)
 bool
 dtm_call_withdraw(DtmTrans *trans, int branch, DtmPhase phase)
 {
-	DtmCall    *call = trans->branches[branch].op[phase].call;
+	DtmCall    *call = dtm_op_of(trans, branch, phase)->call;
 
 	if (call == NULL || call->waiting.in_flight)
 		return false;
@@ -169,9 +174,9 @@ dtm_call_withdraw(DtmTrans *trans, int branch, DtmPhase phase)
 }
 
 bool
-dtm_call_is_hopeless(const DtmTrans *trans, int branch, DtmPhase phase)
+dtm_call_is_hopeless(DtmTrans *trans, int branch, DtmPhase phase)
 {
-	const DtmCall *call = trans->branches[branch].op[phase].call;
+	const DtmCall *call = dtm_op_of(trans, branch, phase)->call;
 
 	return call != NULL && !call->waiting.in_flight &&
 		dtm_target_is_open(&call->waiting);
@@ -180,21 +185,25 @@ dtm_call_is_hopeless(const DtmTrans *trans, int branch, DtmPhase phase)
 void
 dtm_calls_forget(DtmTrans *trans)
 {
+	forget_call(trans, DTM_WHOLE, DTM_FORWARD);
 	for (int branch = 0; branch < trans->nbranches; branch++)
 	{
 		for (int phase = 0; phase < DTM_PHASES; phase++)
-		{
-			DtmCall    *call = trans->branches[branch].op[phase].call;
+			forget_call(trans, branch, phase);
+	}
+}
 
-			if (call == NULL)
-				continue;
-			if (!dtm_call_withdraw(trans, branch, phase))
-			{
-				/* It ends by itself, and then nobody is told. */
-				call->trans = NULL;
-				trans->branches[branch].op[phase].call = NULL;
-			}
-		}
+static void
+forget_call(DtmTrans *trans, int branch, DtmPhase phase)
+{
+	DtmOp	   *op = dtm_op_of(trans, branch, phase);
+	DtmCall    *call = op->call;
+
+	if (call != NULL && !dtm_call_withdraw(trans, branch, phase))
+	{
+		/* It ends by itself, and then nobody is told. */
+		call->trans = NULL;
+		op->call = NULL;
 	}
 }
 
@@ -272,7 +281,9 @@ start_http(DtmCall *call, DtmTime now)
 		PG_END_TRY();
 	}
 	MemoryContextSwitchTo(before);
-	DTM_POINT(call->phase == DTM_FORWARD ? "worker-action-sent"
+	DTM_POINT(call->branch == DTM_WHOLE ? "worker-check-sent"
+			  : call->phase == DTM_TRY ? "worker-try-sent"
+			  : call->phase == DTM_FORWARD ? "worker-action-sent"
 			  : "worker-compensate-sent");
 
 	if (!started)
@@ -310,8 +321,7 @@ static char *
 build_url(const DtmCall *call)
 {
 	const DtmTrans *trans = call->trans;
-	const DtmBranch *branch = &trans->branches[call->branch];
-	const char *address = branch->address[call->phase];
+	const char *address = dtm_address_of(trans, call->branch, call->phase);
 	const char *query = strchr(address, '?');
 	StringInfoData url;
 
@@ -324,8 +334,10 @@ build_url(const DtmCall *call)
 	appendStringInfoString(&url, "gid=");
 	append_encoded(&url, trans->gid);
 	appendStringInfo(&url, "&trans_type=%s&branch_id=%s&op=%s",
-					 dtm_mode_name(trans->mode), branch->branch_id,
-					 dtm_op_name(trans->mode, call->phase));
+					 dtm_mode_name(trans->mode),
+					 dtm_branch_id_of(trans, call->branch),
+					 call->branch == DTM_WHOLE ? "msg"
+					 : dtm_op_name(trans->mode, call->phase));
 	return url.data;
 }
 
@@ -333,18 +345,18 @@ static void
 build_headers(DtmCall *call)
 {
 	const DtmTrans *trans = call->trans;
-	const DtmBranch *branch = &trans->branches[call->branch];
+	const char *own = call->branch == DTM_WHOLE ? NULL
+		: trans->branches[call->branch].headers;
 	const char **headers;
 	const char **next;
 
 	headers = palloc(sizeof(char *) * (count_headers(trans->headers) +
-									   count_headers(branch->headers) + 1));
+									   count_headers(own) + 1));
 	next = headers;
-	if (!names_content_type(trans->headers) &&
-		!names_content_type(branch->headers))
+	if (!names_content_type(trans->headers) && !names_content_type(own))
 		*next++ = "Content-Type: application/json";
 	next = append_headers(next, trans->headers, call->context);
-	next = append_headers(next, branch->headers, call->context);
+	next = append_headers(next, own, call->context);
 	call->request.headers = headers;
 	call->request.nheaders = (int) (next - headers);
 }
@@ -384,9 +396,12 @@ count_headers(const char *headers)
 static void
 read_payload(DtmCall *call)
 {
-	const DtmBranch *branch = &call->trans->branches[call->branch];
+	const DtmBranch *branch;
 	DtmHttpRequest *request = &call->request;
 
+	if (call->branch == DTM_WHOLE)
+		return;
+	branch = &call->trans->branches[call->branch];
 	if (branch->payload_size == 0)
 		return;
 	if (branch->payload != NULL)
@@ -486,7 +501,7 @@ end_call(DtmCall *call, DtmTargets *targets, DtmAnswer answer, bool answered,
 		free_call(call);
 		return;
 	}
-	trans->branches[branch].op[phase].call = NULL;
+	dtm_op_of(trans, branch, phase)->call = NULL;
 	call->trans = NULL;
 	call_ended(trans, branch, phase, answer, error, recorded);
 	free_call(call);
@@ -496,7 +511,7 @@ static void
 free_call(DtmCall *call)
 {
 	if (call->trans != NULL)
-		call->trans->branches[call->branch].op[call->phase].call = NULL;
+		dtm_op_of(call->trans, call->branch, call->phase)->call = NULL;
 	MemoryContextDelete(call->context);
 }
 

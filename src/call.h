@@ -19,7 +19,7 @@ typedef struct DtmCall
 {
 	DtmWaiting	waiting;		/* first: the target gives this back */
 	DtmTrans   *trans;			/* NULL: nobody wants the result any more */
-	int			branch;
+	int			branch;			/* or DTM_WHOLE */
 	DtmPhase	phase;
 	DtmTransport transport;
 	int64		timeout;		/* ms */
@@ -45,8 +45,7 @@ extern void dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase);
 extern bool dtm_call_withdraw(DtmTrans *trans, int branch, DtmPhase phase);
 
 /* Is it queued at a server that does not answer at present? */
-extern bool dtm_call_is_hopeless(const DtmTrans *trans, int branch,
-								 DtmPhase phase);
+extern bool dtm_call_is_hopeless(DtmTrans *trans, int branch, DtmPhase phase);
 
 /* The transaction leaves memory: its calls' results no longer matter. */
 extern void dtm_calls_forget(DtmTrans *trans);

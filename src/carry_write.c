@@ -53,6 +53,7 @@ static int	rereads_capacity;
 static void collect(Batch *batch, DtmTime now);
 static void allocate_batch(Batch *batch, int n);
 static void add_to_batch(Batch *batch, DtmHeld *held);
+static void add_op(Batch *batch, DtmTrans *trans, int branch, DtmPhase phase);
 static bool has_executor(const DtmTrans *trans);
 static bool write_batch(Batch *batch, int *sqlstate);
 static void write_each(Batch *batch, DtmTime now);
@@ -175,27 +176,32 @@ add_to_batch(Batch *batch, DtmHeld *held)
 	 */
 	if (!ops_are_ours)
 		return;
+	add_op(batch, trans, DTM_WHOLE, DTM_FORWARD);
 	for (int i = 0; i < trans->nbranches; i++)
 	{
 		for (int phase = 0; phase < DTM_PHASES; phase++)
-		{
-			DtmOp	   *op = &trans->branches[i].op[phase];
-
-			if (!op->dirty)
-				continue;
-			if (batch->nops == batch->ops_capacity)
-			{
-				batch->ops_capacity *= 2;
-				batch->ops = repalloc_huge(batch->ops,
-										   batch->ops_capacity * sizeof(DtmOpRow));
-			}
-			batch->ops[batch->nops].id = trans->id;
-			batch->ops[batch->nops].branch = i;
-			batch->ops[batch->nops].phase = phase;
-			batch->ops[batch->nops].op = op;
-			batch->nops++;
-		}
+			add_op(batch, trans, i, phase);
 	}
+}
+
+static void
+add_op(Batch *batch, DtmTrans *trans, int branch, DtmPhase phase)
+{
+	DtmOp	   *op = dtm_op_of(trans, branch, phase);
+
+	if (!op->dirty)
+		return;
+	if (batch->nops == batch->ops_capacity)
+	{
+		batch->ops_capacity *= 2;
+		batch->ops = repalloc_huge(batch->ops,
+								   batch->ops_capacity * sizeof(DtmOpRow));
+	}
+	batch->ops[batch->nops].id = trans->id;
+	batch->ops[batch->nops].branch = branch;
+	batch->ops[batch->nops].phase = phase;
+	batch->ops[batch->nops].op = op;
+	batch->nops++;
 }
 
 static bool

@@ -20,6 +20,9 @@
 static DtmStatement change_rows = {
 	"UPDATE dtm.trans AS t SET status = c.new, due = c.due,"
 	" finished_at = CASE WHEN c.due IS NULL THEN pg_catalog.clock_timestamp() END,"
+	" submitted_at = CASE WHEN t.submitted_at IS NULL"
+	" AND c.new OPERATOR(pg_catalog.=) ANY ('{s,S}'::pg_catalog.\"char\"[])"
+	" THEN pg_catalog.clock_timestamp() ELSE t.submitted_at END,"
 	" reason = CASE WHEN c.reason IS NULL THEN t.reason ELSE c.reason END"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
 	" pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5))"
