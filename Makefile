@@ -24,6 +24,8 @@ REGRESS_OPTS = --load-extension=dtm --inputdir=.
 ISOLATION = $(patsubst specs/%.spec,%,$(sort $(wildcard specs/*.spec)))
 ISOLATION_OPTS = --load-extension=dtm --inputdir=.
 
+EXTRA_CLEAN = .build-as
+
 # Bitcode serves JIT inlining, of which there is nothing here.
 override with_llvm = no
 
@@ -31,5 +33,8 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-# Every object depends on every header: there are few, and a stale object costs more.
-$(OBJS): $(wildcard $(srcdir)/src/*.h)
+# Every object depends on every header, and on how it was to be made: there are
+# few, and a stale object costs more.
+BUILD_AS := $(DTM_DEBUG) $(PG_CONFIG) $(COPT)
+$(shell echo '$(BUILD_AS)' | cmp -s - .build-as || echo '$(BUILD_AS)' > .build-as)
+$(OBJS): $(wildcard $(srcdir)/src/*.h) .build-as

@@ -77,8 +77,10 @@ next_child(const DtmPlace *place, const char *parent)
 	if (number > 99 || strlen(parent) + 2 > MAX_BRANCH_ID)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("no more branches fit below \"%s\"", parent),
-				 errdetail("A branch has up to 99 branches of its own, in up to %d levels.",
+				 parent[0] == '\0' ?
+				 errmsg("no more branches can be added") :
+				 errmsg("no more branches can be added below \"%s\"", parent),
+				 errdetail("There are up to 99, each with up to 99 of its own, in up to %d levels.",
 						   MAX_BRANCH_ID / 2),
 				 errhint("Spread them over several global transactions.")));
 	return psprintf("%s%02d", parent, number);

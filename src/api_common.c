@@ -20,6 +20,7 @@
 #include "api_common.h"
 #include "decide.h"
 #include "identity.h"
+#include "secret.h"
 #include "settings.h"
 #include "shmem.h"
 
@@ -128,6 +129,11 @@ static const PlanText plan_texts[DTM_NPLANS] = {
 		"ORDER BY subscribed_at, url",
 		1, {TEXTOID}
 	},
+	[DTM_PLAN_SECRET] = {
+		"SELECT 1 FROM dtm.secret WHERE role OPERATOR(pg_catalog.=) $1 "
+		"AND name OPERATOR(pg_catalog.=) $2",
+		2, {OIDOID, TEXTOID}
+	},
 	[DTM_PLAN_BARRIER] = {
 		"INSERT INTO dtm_barrier.barrier (trans_type, gid, branch_id, op, "
 		" barrier_id, reason, create_time, update_time) "
@@ -150,6 +156,7 @@ static SPIPlanPtr plans[DTM_NPLANS];
 static uint64 run(DtmApiPlan which, Datum *values, const char *nulls,
 				  bool read_only);
 static SPIPlanPtr plan_of(DtmApiPlan which);
+static bool find_by_statement(const text *gid, DtmFound *found);
 static void check_header(const JsonbValue *name, const JsonbValue *value,
 						 const char *place);
 
@@ -263,15 +270,31 @@ bool
 dtm_api_find(const DtmApi *api, const text *gid, DtmRight right, DtmLook look,
 			 DtmFound *found)
 {
+	if (!(look == DTM_LOOK_NOW ? dtm_api_peek(gid, found)
+		  : find_by_statement(gid, found)))
+		return false;
+
+	switch (right)
+	{
+		case DTM_RIGHT_NONE:
+			return true;
+		case DTM_RIGHT_READ:
+			return dtm_may_act_as(api->user, found->owner) ||
+				dtm_may_act_as(api->user, ROLE_PG_MONITOR);
+		case DTM_RIGHT_OWN:
+			return dtm_may_act_as(api->user, found->owner);
+	}
+	return false;
+}
+
+static bool
+find_by_statement(const text *gid, DtmFound *found)
+{
 	Datum		values[1] = {PointerGetDatum(gid)};
 	bool		isnull;
 	Datum		digest;
-	uint64		rows;
 
-	rows = look == DTM_LOOK_NOW ?
-		dtm_api_look_now(DTM_PLAN_FIND, values) :
-		dtm_api_lookup(DTM_PLAN_FIND, values, NULL);
-	if (rows == 0)
+	if (dtm_api_lookup(DTM_PLAN_FIND, values, NULL) == 0)
 		return false;
 
 	found->id = DatumGetInt64(dtm_api_value(1, &isnull));
@@ -286,18 +309,7 @@ dtm_api_find(const DtmApi *api, const text *gid, DtmRight right, DtmLook look,
 	found->driven = DatumGetBool(dtm_api_value(9, &isnull));
 	found->can_be_asked = DatumGetBool(dtm_api_value(10, &isnull)) && !isnull;
 	SPI_freetuptable(SPI_tuptable);
-
-	switch (right)
-	{
-		case DTM_RIGHT_NONE:
-			return true;
-		case DTM_RIGHT_READ:
-			return dtm_may_act_as(api->user, found->owner) ||
-				dtm_may_act_as(api->user, ROLE_PG_MONITOR);
-		case DTM_RIGHT_OWN:
-			return dtm_may_act_as(api->user, found->owner);
-	}
-	return false;
+	return true;
 }
 
 void
@@ -410,6 +422,9 @@ check_header(const JsonbValue *name, const JsonbValue *value, const char *place)
 	};
 	const char *key = name->val.string.val;
 	int			len = name->val.string.len;
+	const char *text;
+	int			text_len;
+	DtmSecretRef ref;
 
 	if (len == 0 || len > 256)
 		ereport(ERROR,
@@ -438,15 +453,25 @@ check_header(const JsonbValue *name, const JsonbValue *value, const char *place)
 					 errhint("It follows from the address and the payload.")));
 	}
 
-	if (value->type != jbvString)
+	if (value->type == jbvString)
+	{
+		text = value->val.string.val;
+		text_len = value->val.string.len;
+	}
+	else if (dtm_secret_ref(value, &ref))
+	{
+		text = ref.prefix;
+		text_len = ref.prefix_len;
+	}
+	else
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s: the value of header \"%.*s\" must be a string",
 						place, len, key),
-				 errhint("Put numbers into double quotes as well.")));
-	for (int i = 0; i < value->val.string.len; i++)
+				 errhint("Put numbers into double quotes as well. A secret is named like {\"secret\": \"pay-token\", \"prefix\": \"Bearer \"}.")));
+	for (int i = 0; i < text_len; i++)
 	{
-		unsigned char c = (unsigned char) value->val.string.val[i];
+		unsigned char c = (unsigned char) text[i];
 
 		if ((c < ' ' && c != '\t') || c == 0x7f)
 			ereport(ERROR,

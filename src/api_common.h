@@ -50,6 +50,7 @@ typedef enum DtmApiPlan
 	DTM_PLAN_QUERY,
 	DTM_PLAN_ALLOWED,
 	DTM_PLAN_SUBSCRIBERS,
+	DTM_PLAN_SECRET,
 	DTM_PLAN_BARRIER,
 	DTM_PLAN_BARRIER_REASON,
 	DTM_NPLANS
@@ -102,6 +103,9 @@ extern bool dtm_api_find(const DtmApi *api, const text *gid, DtmRight right,
 						 DtmLook look, DtmFound *found);
 extern void dtm_api_must_find(const DtmApi *api, const text *gid,
 							  DtmRight right, DtmLook look, DtmFound *found);
+
+/* api_peek.c: the row as it is now, but for its digest; no rights are checked. */
+extern bool dtm_api_peek(const text *gid, DtmFound *found);
 
 DTM_NORETURN extern void dtm_unknown_gid(const text *gid);
 

@@ -14,6 +14,7 @@
 #include "api_start.h"
 #include "debug_point.h"
 #include "pending.h"
+#include "secret.h"
 
 /* 128 bits over everything that a start was given. */
 typedef struct Digest
@@ -117,6 +118,11 @@ dtm_start(const DtmApi *api, const DtmStart *start, const DtmStep *steps,
 {
 	Digest		digest;
 
+	dtm_check_secrets(api->user, start->options.branch_headers,
+					  "branch_headers");
+	for (int i = 0; i < nsteps; i++)
+		dtm_check_secrets(api->user, steps[i].headers,
+						  dtm_place(i + 1, "headers"));
 	if (!start->gid_is_new)
 		digest_start(start, steps, nsteps, &digest);
 	dtm_notice_if_idle();
@@ -151,6 +157,8 @@ dtm_begin(const DtmStart *start)
 	if (start->query_prepared != NULL)
 		dtm_check_address(api.user, start->query_prepared, NULL, 0,
 						  "query_prepared");
+	dtm_check_secrets(api.user, start->options.branch_headers,
+					  "branch_headers");
 	dtm_notice_if_idle();
 	for (;;)
 	{
@@ -214,6 +222,8 @@ dtm_make_place(const DtmApi *api, text *gid, DtmMode mode, DtmPlace *place)
 void
 dtm_fill_place(const DtmPlace *place, const DtmStep *steps, int nsteps)
 {
+	/* Calls have the owner's secrets, whoever of its members adds them. */
+	dtm_check_secrets(place->found.owner, steps[0].headers, "headers");
 	dtm_store_steps(place->found.id, place->branch, steps, nsteps);
 	dtm_pending_add(place->found.id);
 }

@@ -38,6 +38,7 @@ enum
 const DtmStepKind dtm_saga_kind = {
 	.type = "dtm.step",
 	.example = "Write ARRAY[dtm.step('http://...', 'http://...')].",
+	.nobody = "dtm.step('')",
 	.naddresses = 2,
 	.address = {{"action", DTM_FORWARD}, {"compensate", DTM_BACKWARD}}
 };
@@ -45,6 +46,7 @@ const DtmStepKind dtm_saga_kind = {
 const DtmStepKind dtm_msg_kind = {
 	.type = "dtm.step",
 	.example = "Write ARRAY[dtm.step('http://...', payload => '{}')].",
+	.nobody = "dtm.step('')",
 	.message = true,
 	.naddresses = 2,
 	.address = {{"action", DTM_FORWARD}, {"compensate", DTM_BACKWARD}}
@@ -53,6 +55,7 @@ const DtmStepKind dtm_msg_kind = {
 const DtmStepKind dtm_tcc_kind = {
 	.type = "dtm.tcc_step",
 	.example = "Write ARRAY[dtm.tcc_step(try => 'http://...', confirm => 'http://...', cancel => 'http://...')].",
+	.nobody = "dtm.tcc_step('', '', '')",
 	.naddresses = 3,
 	.address = {{"try", DTM_TRY}, {"confirm", DTM_FORWARD}, {"cancel", DTM_BACKWARD}}
 };
@@ -255,7 +258,8 @@ dtm_read_steps(Oid user, ArrayType *array, const DtmStepKind *kind,
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("step %d: must not be NULL", i + 1),
-					 errhint("Write dtm.step(''), which calls nobody, for a step without effect.")));
+					 errhint("Write %s, which calls nobody, for a step without effect.",
+							 kind->nobody)));
 		read_step(DatumGetHeapTupleHeader(elements[i]), desc, kind, i + 1,
 				  &(*steps)[i]);
 		dtm_check_step(user, kind, &(*steps)[i], i + 1);

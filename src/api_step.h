@@ -21,6 +21,7 @@ typedef struct DtmStepKind
 {
 	const char *type;			/* NULL: there is only a function */
 	const char *example;		/* a hint for those who pass no steps */
+	const char *nobody;			/* and for those who pass NULL: how to call nobody */
 	bool		message;		/* never undone, and may go to a topic */
 	int			naddresses;
 	struct

@@ -9,6 +9,8 @@
 #include "postgres.h"
 
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -16,6 +18,7 @@
 #include "debug_point.h"
 #include "decide.h"
 #include "executor.h"
+#include "secret.h"
 #include "settings.h"
 #include "store.h"
 
@@ -37,12 +40,15 @@ static bool starts_left;		/* calls that could start wait for the next round */
 static void forget_call(DtmTrans *trans, int branch, DtmPhase phase);
 static void drive_http(DtmTime now);
 static void start_http(DtmCall *call, DtmTime now);
+static bool needs_tables(const DtmCall *call);
+static bool names_secret(const char *headers);
 static void build_request(DtmCall *call);
 static char *build_url(const DtmCall *call);
 static void build_headers(DtmCall *call);
 static bool names_content_type(const char *headers);
 static const char **append_headers(const char **next, const char *headers,
-								   MemoryContext context);
+								   const DtmCall *call);
+static char *complete_header(const char *header, const DtmCall *call);
 static int	count_headers(const char *headers);
 static void read_payload(DtmCall *call);
 static void drive_sql(DtmTime now);
@@ -258,13 +264,21 @@ start_http(DtmCall *call, DtmTime now)
 	char		error[DTM_MAX_ERROR];
 	bool		started = false;
 
-	strlcpy(error, "not an address that can be called", sizeof(error));
+	snprintf(error, sizeof(error), "not an address that can be called");
 	if (call->transport == DTM_CALL_HTTP)
 	{
 		PG_TRY();
 		{
+			bool		reads = needs_tables(call);
+
+			if (reads)
+				dtm_store_begin();
+			MemoryContextSwitchTo(call->context);
 			read_payload(call);
 			build_request(call);
+			if (reads)
+				dtm_store_commit(false);
+			MemoryContextSwitchTo(call->context);
 			started = dtm_http_start(http, &call->request, error);
 		}
 		PG_CATCH();
@@ -288,6 +302,27 @@ start_http(DtmCall *call, DtmTime now)
 
 	if (!started)
 		end_call(call, http_targets, DTM_ANSWER_ERROR, true, error, false, now);
+}
+
+/* What is large, or secret, is not kept in memory but read for the call. */
+static bool
+needs_tables(const DtmCall *call)
+{
+	const DtmBranch *branch = &call->trans->branches[call->branch];
+
+	return (branch->payload == NULL && branch->payload_size > 0) ||
+		names_secret(call->trans->headers) || names_secret(branch->headers);
+}
+
+static bool
+names_secret(const char *headers)
+{
+	for (; headers != NULL && *headers != '\0'; headers += strlen(headers) + 1)
+	{
+		if (strchr(headers, DTM_SECRET_FOLLOWS) != NULL)
+			return true;
+	}
+	return false;
 }
 
 static void
@@ -355,8 +390,8 @@ build_headers(DtmCall *call)
 	next = headers;
 	if (!names_content_type(trans->headers) && !names_content_type(own))
 		*next++ = "Content-Type: application/json";
-	next = append_headers(next, trans->headers, call->context);
-	next = append_headers(next, own, call->context);
+	next = append_headers(next, trans->headers, call);
+	next = append_headers(next, own, call);
 	call->request.headers = headers;
 	call->request.nheaders = (int) (next - headers);
 }
@@ -375,11 +410,40 @@ names_content_type(const char *headers)
 }
 
 static const char **
-append_headers(const char **next, const char *headers, MemoryContext context)
+append_headers(const char **next, const char *headers, const DtmCall *call)
 {
 	for (; headers != NULL && *headers != '\0'; headers += strlen(headers) + 1)
-		*next++ = MemoryContextStrdup(context, headers);
+	{
+		char	   *header = complete_header(headers, call);
+		char	   *colon = strchr(header, ':');
+
+		/* To curl "Name:" means to leave it out; this is an empty one. */
+		if (colon != NULL && colon[1 + strspn(colon + 1, " \t")] == '\0')
+			strcpy(colon, ";");
+		*next++ = header;
+	}
 	return next;
+}
+
+/* A copy, with the secret's value where only its name was. */
+static char *
+complete_header(const char *header, const DtmCall *call)
+{
+	const char *name = strchr(header, DTM_SECRET_FOLLOWS);
+	Oid			owner = call->trans->owner;
+	char	   *secret;
+
+	if (name == NULL)
+		return MemoryContextStrdup(call->context, header);
+	secret = dtm_store_secret(owner, name + 1, call->context);
+	if (secret == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\" has no secret \"%s\" any more",
+						GetUserNameFromId(owner, true), name + 1),
+				 errhint("As that role: SELECT dtm.set_secret(%s, ...);",
+						 quote_literal_cstr(name + 1))));
+	return psprintf("%.*s%s", (int) (name - header), header, secret);
 }
 
 static int
@@ -414,11 +478,8 @@ read_payload(DtmCall *call)
 	}
 	else
 	{
-		dtm_store_begin();
 		request->body = dtm_store_payload(call->trans->id, call->branch,
 										  call->context, &request->body_size);
-		dtm_store_commit(false);
-		MemoryContextSwitchTo(call->context);
 		if (request->body == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),

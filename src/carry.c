@@ -110,6 +110,7 @@ dtm_carry_take(const DtmLoaded *loaded, DtmTime now)
 
 	if (dtm_status_is_final(trans->status) || !dtm_mode_is_known(trans->mode))
 	{
+		/* A user has ended it: whoever waits may know. */
 		dtm_outcome_broadcast(trans->id);
 		MemoryContextDelete(loaded->context);
 		return;
@@ -200,7 +201,7 @@ call_ended(DtmTrans *trans, int branch, DtmPhase phase, DtmAnswer answer,
 		if (op->last_error != NULL)
 			pfree(op->last_error);
 		/* Not our text: it may break off within a character, or be none. */
-		strlcpy(text, error, sizeof(text));
+		snprintf(text, sizeof(text), "%s", error);
 		if (!pg_verifymbstr(text, strlen(text), true))
 		{
 			for (char *c = text; *c != '\0'; c++)

@@ -15,7 +15,6 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "call.h"
 #include "carry.h"
 #include "carry_private.h"
 #include "debug_point.h"
@@ -54,7 +53,6 @@ static void collect(Batch *batch, DtmTime now);
 static void allocate_batch(Batch *batch, int n);
 static void add_to_batch(Batch *batch, DtmHeld *held);
 static void add_op(Batch *batch, DtmTrans *trans, int branch, DtmPhase phase);
-static bool has_executor(const DtmTrans *trans);
 static bool write_batch(Batch *batch, int *sqlstate);
 static void write_each(Batch *batch, DtmTime now);
 static bool is_resource_error(int sqlstate);
@@ -150,9 +148,8 @@ static void
 add_to_batch(Batch *batch, DtmHeld *held)
 {
 	DtmTrans   *trans = held->trans;
-	bool		ops_are_ours = !has_executor(trans);
-	bool		leaves = ops_are_ours && trans->running == 0 &&
-		!is_undurable(trans) && trans->due > dtm_carry_horizon();
+	bool		leaves = trans->running == 0 && !is_undurable(trans) &&
+		trans->due > dtm_carry_horizon();
 
 	batch->change_of[batch->nheld] = -1;
 	if (is_undurable(trans) || (leaves && trans->due != held->stored_due))
@@ -170,12 +167,6 @@ add_to_batch(Batch *batch, DtmHeld *held)
 	}
 	batch->held[batch->nheld++] = held;
 
-	/*
-	 * An executor holds locks on the rows of its transaction. They are written
-	 * when it is done.
-	 */
-	if (!ops_are_ours)
-		return;
 	add_op(batch, trans, DTM_WHOLE, DTM_FORWARD);
 	for (int i = 0; i < trans->nbranches; i++)
 	{
@@ -202,25 +193,6 @@ add_op(Batch *batch, DtmTrans *trans, int branch, DtmPhase phase)
 	batch->ops[batch->nops].phase = phase;
 	batch->ops[batch->nops].op = op;
 	batch->nops++;
-}
-
-static bool
-has_executor(const DtmTrans *trans)
-{
-	if (trans->running == 0)
-		return false;
-	for (int i = 0; i < trans->nbranches; i++)
-	{
-		for (int phase = 0; phase < DTM_PHASES; phase++)
-		{
-			const DtmCall *call = trans->branches[i].op[phase].call;
-
-			if (call != NULL && call->transport == DTM_CALL_SQL &&
-				call->waiting.in_flight)
-				return true;
-		}
-	}
-	return false;
 }
 
 static bool

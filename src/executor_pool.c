@@ -190,9 +190,8 @@ dtm_executor_start(Oid role, int64 id, int branch, DtmPhase phase,
 	if (register_it && !register_process(slot - pool->slot, generation, role))
 	{
 		take_back(slot - pool->slot, generation);
-		strlcpy(error,
-				"no background worker is free (max_worker_processes)",
-				DTM_MAX_ERROR);
+		snprintf(error, DTM_MAX_ERROR,
+				 "no background worker is free (max_worker_processes)");
 		return -1;
 	}
 	return slot - pool->slot;
@@ -399,11 +398,11 @@ register_process(int index, uint32 generation, Oid role)
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	worker.bgw_notify_pid = MyProcPid;
-	strlcpy(worker.bgw_library_name, "dtm", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "dtm_executor_main",
-			sizeof(worker.bgw_function_name));
-	strlcpy(worker.bgw_name, "dtm executor", sizeof(worker.bgw_name));
-	strlcpy(worker.bgw_type, "dtm executor", sizeof(worker.bgw_type));
+	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "dtm");
+	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name),
+			 "dtm_executor_main");
+	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "dtm executor");
+	snprintf(worker.bgw_type, sizeof(worker.bgw_type), "dtm executor");
 	StaticAssertStmt(sizeof(args) <= BGW_EXTRALEN,
 					 "arguments do not fit into bgw_extra");
 	args.nologin = dtm_executor_needs_nologin(role);
@@ -563,7 +562,7 @@ dtm_executor_tell(const DtmExecutorResult *result, bool retire)
 void
 dtm_executor_last_words(const char *error)
 {
-	strlcpy(last_words, error, sizeof(last_words));
+	snprintf(last_words, sizeof(last_words), "%s", error);
 }
 
 static void
@@ -619,7 +618,7 @@ end_job(Slot *slot, const char *error)
 	}
 	slot->result.answer = DTM_ANSWER_ERROR;
 	slot->result.recorded = false;
-	strlcpy(slot->result.error, error, DTM_MAX_ERROR);
+	snprintf(slot->result.error, DTM_MAX_ERROR, "%s", error);
 	slot->job_state = JOB_DONE;
 	SetLatch(slot->worker_latch);
 }

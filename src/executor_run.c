@@ -182,6 +182,12 @@ run_once(const DtmExecutorJob *job, TimestampTz deadline,
 			record_success(job);
 			result->answer = DTM_ANSWER_SUCCESS;
 			result->recorded = true;
+
+			/*
+			 * The next branch, perhaps on another server, is called because of
+			 * this effect: it must not be lost, whatever the role has set.
+			 */
+			ForceSyncCommit();
 		}
 		SPI_finish();
 		PopActiveSnapshot();

@@ -44,6 +44,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "debug_point.h"
 #include "executor.h"
 #include "lifecycle.h"
 #include "shmem.h"
@@ -188,6 +189,7 @@ after_prepared(void)
 {
 	if (!dtm_shmem_ready())
 		return;
+	DTM_POINT("backend-after-commit-prepared");
 	if (dtm_worker_is_running(MyDatabaseId))
 		dtm_shmem_request_rescan(MyDatabaseId);
 	else

@@ -41,7 +41,7 @@ static DtmStatement old_transactions = {
 	" transactions AS (DELETE FROM dtm.trans WHERE id OPERATOR(pg_catalog.=) ANY"
 	" ((SELECT list FROM ids)::pg_catalog.int8[]))"
 	" SELECT pg_catalog.max(id),"
-	" coalesce(pg_catalog.bool_or(created_at OPERATOR(pg_catalog.>=) $2), true)"
+	" coalesce(pg_catalog.bool_or(created_at OPERATOR(pg_catalog.>=) $2), false)"
 	" OR pg_catalog.count(*) OPERATOR(pg_catalog.<) $3 FROM page",
 	3, {INT8OID, TIMESTAMPTZOID, INT8OID}
 };
@@ -57,7 +57,7 @@ static DtmStatement old_barriers = {
 	" barriers AS (DELETE FROM dtm_barrier.barrier WHERE id OPERATOR(pg_catalog.=)"
 	" ANY (ARRAY(SELECT id FROM old)))"
 	" SELECT pg_catalog.max(id),"
-	" coalesce(pg_catalog.bool_or(create_time OPERATOR(pg_catalog.>=) $2), true)"
+	" coalesce(pg_catalog.bool_or(create_time OPERATOR(pg_catalog.>=) $2), false)"
 	" OR pg_catalog.count(*) OPERATOR(pg_catalog.<) $3 FROM page",
 	3, {INT8OID, TIMESTAMPTZOID, INT8OID}
 };

@@ -59,6 +59,10 @@ extern int64 dtm_store_last_id(void);
 extern char *dtm_store_payload(int64 id, int branch, MemoryContext context,
 							   size_t *size);
 
+/* The value of a role's secret, palloc'd in the given context; NULL: none. */
+extern char *dtm_store_secret(Oid role, const char *name,
+							  MemoryContext context);
+
 /*
  * store_write.c
  */

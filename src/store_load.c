@@ -13,6 +13,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "secret.h"
 #include "settings.h"
 #include "store.h"
 #include "store_plan.h"
@@ -72,6 +73,12 @@ static DtmStatement payload_row = {
 	"SELECT payload FROM dtm.branch WHERE id OPERATOR(pg_catalog.=) $1"
 	" AND branch OPERATOR(pg_catalog.=) $2",
 	2, {INT8OID, INT4OID}
+};
+
+static DtmStatement secret_row = {
+	"SELECT value FROM dtm.secret WHERE role OPERATOR(pg_catalog.=) $1"
+	" AND name OPERATOR(pg_catalog.=) $2",
+	2, {OIDOID, TEXTOID}
 };
 
 static void read_trans(DtmLoaded *loaded, HeapTuple row, TupleDesc desc);
@@ -136,7 +143,10 @@ column_text(HeapTuple row, TupleDesc desc, int number)
 	return is_null ? NULL : TextDatumGetCString(value);
 }
 
-/* {"Name": "value", ...} as strings "Name: value", one after the other. */
+/*
+ * {"Name": "value", ...} as strings "Name: value", one after the other. Of a
+ * secret there is its name: see secret.h.
+ */
 static char *
 column_headers(HeapTuple row, TupleDesc desc, int number)
 {
@@ -153,15 +163,25 @@ column_headers(HeapTuple row, TupleDesc desc, int number)
 	iterator = JsonbIteratorInit(&DatumGetJsonbP(value)->root);
 	while ((token = JsonbIteratorNext(&iterator, &v, true)) != WJB_DONE)
 	{
-		if (token != WJB_KEY && token != WJB_VALUE)
-			continue;
-		if (v.type != jbvString)
-			continue;			/* refused when it was registered */
-		appendBinaryStringInfo(&list, v.val.string.val, v.val.string.len);
+		DtmSecretRef ref;
+
 		if (token == WJB_KEY)
+		{
+			appendBinaryStringInfo(&list, v.val.string.val, v.val.string.len);
 			appendStringInfoString(&list, ": ");
-		else
-			appendStringInfoChar(&list, '\0');
+			continue;
+		}
+		if (token != WJB_VALUE)
+			continue;
+		if (v.type == jbvString)
+			appendBinaryStringInfo(&list, v.val.string.val, v.val.string.len);
+		else if (dtm_secret_ref(&v, &ref))
+		{
+			appendBinaryStringInfo(&list, ref.prefix, ref.prefix_len);
+			appendStringInfoChar(&list, DTM_SECRET_FOLLOWS);
+			appendBinaryStringInfo(&list, ref.name, ref.name_len);
+		}
+		appendStringInfoChar(&list, '\0');
 	}
 	/* StringInfo ends with a zero byte of its own: the empty string */
 	return list.data;
@@ -497,4 +517,22 @@ dtm_store_payload(int64 id, int branch, MemoryContext context, size_t *size)
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return payload;
+}
+
+char *
+dtm_store_secret(Oid role, const char *name, MemoryContext context)
+{
+	Datum		values[2] = {ObjectIdGetDatum(role), CStringGetTextDatum(name)};
+	char	   *secret = NULL;
+
+	dtm_statement_run(&secret_row, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 1)
+	{
+		MemoryContext before = MemoryContextSwitchTo(context);
+
+		secret = column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+		MemoryContextSwitchTo(before);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return secret;
 }

@@ -103,7 +103,8 @@ typedef struct DtmBranch
 	int64_t		request_timeout;	/* ms; 0: the transaction's */
 	int32_t		retry_limit;	/* 0: the transaction's */
 	char	   *headers;		/* "Name: value" strings, each ended by a zero
-								 * byte, an empty one at the end; NULL: none */
+								 * byte, an empty one at the end; NULL: none.
+								 * Of a secret only its name: see secret.h */
 	char	   *payload;		/* NULL: empty, or read when called */
 	size_t		payload_size;
 } DtmBranch;

@@ -45,6 +45,7 @@
 #include "debug_point.h"
 #include "executor.h"
 #include "identity.h"
+#include "launcher.h"
 #include "retention.h"
 #include "settings.h"
 #include "shmem.h"
@@ -217,7 +218,7 @@ extension_is_ours(void)
 	version = TextDatumGetCString(SPI_getbinval(SPI_tuptable->vals[0],
 												SPI_tuptable->tupdesc, 1,
 												&is_null));
-	return strcmp(version, "1.0") == 0;
+	return strcmp(version, DTM_SQL_VERSION) == 0;
 }
 
 /* Everything unfinished is read; what is older than now may be half done. */
@@ -265,6 +266,8 @@ work(void)
 		int64		ids[PAGE];
 
 		mail_left = read_mail(ids, now) == PAGE;
+		/* Calls that were under way when we were told to stop end here. */
+		dtm_calls_drive(now);
 		if (now >= next_safety_scan)
 		{
 			next_safety_scan = now + dtm_safety_interval * DTM_MS;

@@ -319,7 +319,7 @@ sub reset { return $_[0]->_control('/_reset', {}); }
 sub journal
 {
 	my ($self, $gid) = @_;
-	return [ grep { !defined $gid || ($_->{gid} || '') eq $gid } @{ $self->_control('/_journal') } ];
+	return [ grep { !defined $gid || (defined $_->{gid} && $_->{gid} eq $gid) } @{ $self->_control('/_journal') } ];
 }
 
 # The same, short: ['01 action', '02 action', ...].

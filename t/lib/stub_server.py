@@ -28,6 +28,7 @@ and only if its action did.
     GET /_effects    {gid: {branch_id: [actions, compensations]}}
     POST /_reset     forget programs, journal and effects
 """
+import hashlib
 import json
 import os
 import socket
@@ -136,6 +137,7 @@ class Handler(BaseHTTPRequestHandler):
             "branch_id": query.get("branch_id"), "op": query.get("op"),
             "headers": dict(self.headers.items()),
             "body": body[:65536].decode("utf-8", "replace"), "size": len(body),
+            "md5": hashlib.md5(body).hexdigest(),
             "connection": self.connection_id, "began": time.time(), "ended": None, "status": None,
         }
         with lock:
