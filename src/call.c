@@ -308,10 +308,15 @@ start_http(DtmCall *call, DtmTime now)
 static bool
 needs_tables(const DtmCall *call)
 {
-	const DtmBranch *branch = &call->trans->branches[call->branch];
+	const DtmBranch *branch;
 
+	if (names_secret(call->trans->headers))
+		return true;
+	if (call->branch == DTM_WHOLE)
+		return false;
+	branch = &call->trans->branches[call->branch];
 	return (branch->payload == NULL && branch->payload_size > 0) ||
-		names_secret(call->trans->headers) || names_secret(branch->headers);
+		names_secret(branch->headers);
 }
 
 static bool
