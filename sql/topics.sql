@@ -79,6 +79,14 @@ SELECT dtm.msg('sent-3', ARRAY[dtm.step('topic://note', '{}'::jsonb)]);
 SELECT dtm.msg('sent-4', ARRAY[dtm.step('topic://note', body => '\xff')]);
 RESET ROLE;
 
+-- A function that is gone is found by the doctor.
+SELECT problem, remedy FROM dtm.doctor() WHERE problem LIKE '%topics%';
+BEGIN;
+DROP FUNCTION regress_post.note(jsonb);
+SELECT problem, remedy FROM dtm.doctor() WHERE problem LIKE '%topics%';
+SELECT dtm.unsubscribe(topic, url) FROM dtm.topics WHERE url LIKE 'sql:%' AND to_regprocedure(substr(url, 5) || '(jsonb)') IS NULL;
+ROLLBACK;
+
 SELECT command, reason FROM dtm.operation_log ORDER BY id;
 SELECT dtm.revoke_usage('regress_sender');
 DROP SCHEMA regress_post CASCADE;
