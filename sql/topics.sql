@@ -87,10 +87,12 @@ SELECT problem, remedy FROM dtm.doctor() WHERE problem LIKE '%topics%';
 SELECT dtm.unsubscribe(topic, url) FROM dtm.topics WHERE url LIKE 'sql:%' AND to_regprocedure(substr(url, 5) || '(jsonb)') IS NULL;
 ROLLBACK;
 
-SELECT command, reason FROM dtm.operation_log ORDER BY id;
+SELECT command, reason FROM dtm.operation_log WHERE reason ~ '^(order|note|regress_sender)' ORDER BY id;
 SELECT dtm.revoke_usage('regress_sender');
 DROP SCHEMA regress_post CASCADE;
-DELETE FROM dtm.topic; DELETE FROM dtm.op; DELETE FROM dtm.branch; DELETE FROM dtm.trans; DELETE FROM dtm.operation_log;
+SELECT count(dtm.unsubscribe(topic, url)) FROM dtm.topics;
+-- Nothing of this shall be called when the worker goes on.
+SELECT count(dtm.force_stop(gid)) > 0 AS stopped FROM dtm.transactions WHERE finished_at IS NULL;
 DROP OWNED BY regress_sender;
 DROP ROLE regress_sender;
 ALTER SYSTEM RESET dtm.enabled;
