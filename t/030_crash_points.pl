@@ -44,6 +44,10 @@ for my $round (1 .. $ENV{CRASH_ROUNDS} || 1)
 		crash_at($point, $_) for @victims;
 	}
 }
+for my $point (grep { /after-load|action-answered|before-decision|function-done|executor-after-commit|before-start/ } @points)
+{
+	crash_often($point, $_) for grep { /worker/ } @victims;
+}
 $crash->conclude;
 done_testing();
 
@@ -55,10 +59,15 @@ sub crash_at
 	my $began = time;
 	my $launched = 0;
 	my $early = rand() < 0.5;
+	my @burst = ('burst', $label, 32);
+
+	# What is decided, and not yet known, shows best when the next answer differs.
+	push @burst, 'maybe,maybewait,sqlmaybe' if $point =~ /decision|compensate|change|telling/;
+
 
 	# At the first of it, or in the middle of many.
 	$crash->arm($point, $victim) if $early;
-	$crash->begin('burst', $label, 32);
+	$crash->begin(@burst);
 	unless ($early)
 	{
 		sleep(rand(0.1));
@@ -79,7 +88,7 @@ SQL
 			fail("$point kills $victim: it never went off");
 			last;
 		}
-		$crash->begin('burst', $label, 32) if $crash->done(0.01);
+		$crash->begin(@burst) if $crash->done(0.01);
 	}
 	my $fired = time;
 	$crash->recover($victim);
@@ -90,5 +99,22 @@ SQL
 	$crash->check($label, "$point kills $victim");
 	note(sprintf('fired %.1f, finished %.1f, drained %.1f, checked %.1f',
 		$fired - $began, $finished - $fired, $drained - $finished, time - $drained));
+	return;
+}
+
+# Every time that anybody gets there, so also during what follows a crash.
+sub crash_often
+{
+	my ($point, $victim) = @_;
+	my $label = sprintf('r%d', ++$n);
+
+	$crash->configure("dtm.debug_point = '$point:$victim'");
+	$crash->begin('burst', $label, 32);
+	sleep(2);
+	$crash->configure('');
+	$crash->finish;
+	$crash->drain("$point kills $victim for two seconds")
+	  or BAIL_OUT('sagas that do not end would spoil the rest');
+	$crash->check($label, "$point kills $victim for two seconds");
 	return;
 }

@@ -27,6 +27,7 @@ use DtmTest;
 # How each kind of saga must end; the others may end either way.
 my %ends = (
 	ok => 'S', again => 'S', wait => 'S', conc => 'S', twophase => 'S',
+	'told S' => 'S', 'told F' => 'F',
 	refuse => 'F', sqlfail => 'F', concrefuse => 'F', stepsabort => 'F');
 my %concurrent = (conc => 1, concrefuse => 1);
 
@@ -131,7 +132,8 @@ sub python_with_psycopg2
 
 sub main { return $_[0]->{main}; }
 
-# Let the clients begin sagas: ('burst', label, number) or ('flood', label, seconds).
+# Let the clients begin sagas, see crash_clients.py: ('burst', label, number) or
+# ('flood', label, seconds).
 sub begin
 {
 	my ($self, @command) = @_;

@@ -4,14 +4,15 @@
 
 Commands come on standard input; each is answered by "done" when it is:
 
-    burst LABEL NUMBER     so many sagas, of all kinds in turn, in a few threads
-    flood LABEL SECONDS    as many as go
+    burst LABEL NUMBER [KIND,...]    so many sagas, of all kinds in turn, in a few threads
+    flood LABEL SECONDS              as many as go
 
 What a client knows of each saga goes into the log, "state gid kind", where the
 last line of a gid counts:
 
     try           it is being begun: nobody knows (the commit got no answer)
-    acked         the server said COMMIT: it must end
+    acked         the server said COMMIT: it must end; as kind "told S" or "told F",
+                  once somebody has waited for the outcome
     rolledback    it never got as far as a commit: nobody may be called
 
 Some sessions commit asynchronously, or in REPEATABLE READ: neither may matter.
@@ -30,7 +31,7 @@ import psycopg2
 THREADS = 4
 KINDS = ("ok", "refuse", "sqlfail", "rollback", "conc", "concrefuse", "twophase",
          "tworollback", "steps", "abort", "stepsabort", "again", "wait",
-         "maybe", "sqlmaybe")
+         "maybe", "sqlmaybe", "maybewait")
 
 dsn, shop, log_file = sys.argv[1:]
 lock = threading.Lock()
@@ -67,6 +68,7 @@ STEPS = {
     "refuse": [http("a", -5), sql("l", 5), HTTP_REFUSES],
     "sqlfail": [sql("l", -5), http("a", 5), SQL_REFUSES],
     "maybe": [http("a", -5), sql("l", 2), http("b", 3, "maybe")],
+    "maybewait": [http("a", -5), http("b", 3, "maybe"), http("a", 2)],
     "sqlmaybe": [http("a", -5), http("b", 3), sql("l", 2, "maybe")],
     "conc": [http("a", -5), sql("l", 2), http("b", 3)],
     "concrefuse": [http("a", -5), sql("l", 5), HTTP_REFUSES],
@@ -159,9 +161,12 @@ class Client:
 
     def do_wait(self, gid, kind):
         self.do_plain(gid, kind)
-        outcome = self.run("SELECT dtm.wait('%s', '30s')" % gid)
-        if outcome != [("succeed",)]:
+        outcome = self.run("SELECT dtm.wait('%s', '30s')" % gid)[0][0]
+        if outcome is None or (kind == "wait" and outcome != "succeed"):
             raise AssertionError("%s: the outcome is %s" % (gid, outcome))
+        say("acked", gid, "told S" if outcome == "succeed" else "told F")
+
+    do_maybewait = do_wait
 
     def do_rollback(self, gid, kind):
         self.begin(gid)
@@ -256,11 +261,12 @@ def until(deadline):
 
 
 def main():
-    turn = itertools.cycle(KINDS)
     for line in sys.stdin:
-        command, label, number = line.split()
+        command, label, number, *only = line.split()
         if command == "burst":
+            turn = itertools.cycle(only[0].split(",") if only else KINDS)
             kinds = [next(turn) for _ in range(int(number))]
+            random.shuffle(kinds)
             parts = [iter(kinds[i::THREADS]) for i in range(THREADS)]
         else:
             deadline = time.time() + float(number)
