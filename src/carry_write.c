@@ -162,6 +162,9 @@ add_to_batch(Batch *batch, DtmHeld *held)
 		/* Compensations are due at once; who leaves says when it comes back. */
 		change->due = leaves ? trans->due : held->stored_due;
 		change->reason = is_undurable(trans) ? trans->reason : NULL;
+		/* Others may have added branches that we do not know of. */
+		change->nbranches = is_undurable(trans) && !trans->driven &&
+			trans->stored_status == DTM_PREPARED ? trans->nbranches : -1;
 		batch->change_of[batch->nheld] = batch->nchanges++;
 		batch->decision |= is_undurable(trans);
 	}

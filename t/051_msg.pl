@@ -147,6 +147,17 @@ wait_status($node, 'open', 'succeed');
 $stub->release('/open');
 is_deeply([ grep { /action/ } @{ $stub->calls('open') } ], [ '01 action', '02 action' ], 'submitted while it is asked: all is sent, once');
 
+$stub->program('/open3', { hold => 1 });
+sql(begin('joined', '/open3', '', '/a'));
+$stub->wait_calls('/open3', 1);
+sql(sprintf(<<'SQL', $stub->url('/b')));
+INSERT INTO dtm.branch (id, branch, branch_id, forward, backward)
+SELECT id, 1, '02', '%s', '' FROM dtm.trans WHERE gid = 'joined'
+SQL
+$stub->release('/open3');
+wait_status($node, 'joined', 'succeed');
+is_deeply([ grep { /action/ } @{ $stub->calls('joined') } ], [ '01 action', '02 action' ], 'a branch of which the worker has not heard is sent, too');
+
 $stub->program('/open2', { hold => 1 });
 sql(begin('open-no', '/open2', '', '/a'));
 $stub->wait_calls('/open2', 1);

@@ -81,6 +81,16 @@ sql(q(SELECT dtm.submit('empty')));
 wait_status($node, 'empty', 'succeed');
 pass('nobody has registered: done');
 
+# A branch that joins in the last moment: the worker's word of it comes too late
+
+begin('joined', q(timeout_to_fail => '700ms'), '/a');
+sql(sprintf(<<'SQL', ($stub->url('/b')) x 2));
+INSERT INTO dtm.branch (id, branch, branch_id, forward, backward)
+SELECT id, 1, '02', '%s', '%s' FROM dtm.trans WHERE gid = 'joined'
+SQL
+wait_status($node, 'joined', 'failed');
+is_deeply($stub->calls('joined'), [ '01 rollback', '02 rollback' ], 'it is rolled back like the others');
+
 # The same calls again, at every status
 
 sql(q(SELECT dtm.xa_begin('again'); SELECT dtm.xa_begin('again')));
