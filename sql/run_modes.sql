@@ -65,6 +65,7 @@ SELECT shop.calls_of('run-news-1');
 
 -- Not before its delay is over.
 SELECT dtm.msg('run-news-2', ARRAY[dtm.step('sql:shop.note', '{}'::jsonb)], delay => '2s');
+SELECT dtm.retry_now('run-news-2');	-- a delay is not a retry
 SELECT dtm.wait('run-news-2', '1 ms');
 SELECT dtm.wait('run-news-2', '30s');
 SELECT finished_at >= created_at + '2s' AS later FROM dtm.transactions WHERE gid = 'run-news-2';

@@ -115,6 +115,22 @@ SELECT dtm.tcc_branch('tcc-saga', 'http://a', 'http://b');
 SELECT dtm.tcc_begin('tcc-saga');
 SELECT dtm.status('bad');
 
+-- What is another's is unknown, and so is its gid to those who only guess.
+CREATE ROLE regress_stranger;
+SELECT dtm.grant_usage('regress_stranger');
+SELECT dtm.tcc_begin('tcc-mine');
+SET ROLE regress_stranger;
+SELECT dtm.tcc_branch('tcc-mine', '', '');
+SELECT dtm.submit('tcc-mine');
+SELECT dtm.tcc_begin('tcc-mine');
+SELECT dtm.tcc('tcc-mine', ARRAY[dtm.tcc_step('', '', '')]);
+SELECT dtm.tcc('tcc-strange', ARRAY[dtm.tcc_step('', 'http://a', '')]);
+SELECT dtm.tcc('tcc-strange', ARRAY[dtm.tcc_step('http://a', '', '')]);
+SELECT gid, status FROM dtm.transactions;
+RESET ROLE;
+SELECT dtm.revoke_usage('regress_stranger');
+DROP ROLE regress_stranger;
+
 -- Steps may come from a table.
 CREATE TABLE plan (gid text, step dtm.tcc_step);
 INSERT INTO plan SELECT 'bulk-' || n, dtm.tcc_step('http://a/t', 'http://a/f', 'http://a/c', to_jsonb(n)) FROM generate_series(1, 100) AS n;
