@@ -66,6 +66,8 @@ SELECT dtm.saga('x', ARRAY[dtm.step(''), dtm.step('')], orders => '{"2": [[1]]}'
 SELECT dtm.saga('x', ARRAY[dtm.step(''), dtm.step('')], orders => '{"2": [2]}');
 SELECT dtm.saga('x', ARRAY[dtm.step(''), dtm.step('')], orders => '{"2": [1], "02": [1]}');
 SELECT dtm.saga('x', ARRAY[dtm.step(''), dtm.step('')], orders => '{"1": [2], "2": [1]}');
+SELECT dtm.saga('x', array_agg(dtm.step('')), orders => (SELECT jsonb_object_agg(s, w) FROM generate_series(401, 651) s, (SELECT jsonb_agg(n) AS w FROM generate_series(1, 400) n) w))
+FROM generate_series(1, 700);
 
 -- Nothing of all this is stored.
 SELECT count(*) FROM dtm.transactions WHERE gid = 'x';

@@ -16,7 +16,15 @@
 #include "api_step.h"
 #include "decide.h"
 
+/*
+ * Every event of a rollback follows all edges of the graph. More than any
+ * person has thought of are a mistake, and would cost the worker seconds.
+ */
+#define MAX_EDGES	100000		/* of a saga begun at once */
+#define MAX_AFTER	10000		/* of a branch that is registered by itself */
+
 static ArrayType *read_predecessors(JsonbValue *list, int step, int nsteps);
+static void check_number(const char *argument, int64 n, int64 limit);
 static int	step_number(const JsonbValue *value, int nsteps);
 static int	step_of_text(const char *digits, int len, int nsteps);
 static void check_order(const DtmStep *steps, int nsteps);
@@ -27,6 +35,7 @@ dtm_read_orders(Jsonb *orders, DtmStep *steps, int nsteps)
 	JsonbIterator *iterator;
 	JsonbValue	key;
 	JsonbValue	value;
+	int64		nedges = 0;
 
 	if (!JB_ROOT_IS_OBJECT(orders))
 		ereport(ERROR,
@@ -53,6 +62,8 @@ dtm_read_orders(Jsonb *orders, DtmStep *steps, int nsteps)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("orders: step %d is named twice", step),
 					 errhint("Put all that it waits for into one array.")));
+		nedges += JsonContainerSize(value.val.binary.data);
+		check_number("orders", nedges, MAX_EDGES);
 		steps[step - 1].predecessors = read_predecessors(&value, step, nsteps);
 	}
 	check_order(steps, nsteps);
@@ -69,6 +80,7 @@ dtm_read_after(ArrayType *after, int branch)
 					  &members, &nulls, &n);
 	if (n == 0)
 		return NULL;
+	check_number("after", n, MAX_AFTER);
 	for (int i = 0; i < n; i++)
 	{
 		int			number = nulls[i] ? 0 : DatumGetInt32(members[i]);
@@ -109,6 +121,17 @@ read_predecessors(JsonbValue *list, int step, int nsteps)
 	}
 	return construct_array(members, n, INT4OID, sizeof(int32), true,
 						   TYPALIGN_INT);
+}
+
+static void
+check_number(const char *argument, int64 n, int64 limit)
+{
+	if (n > limit)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("%s: steps wait for more than " INT64_FORMAT " others",
+						argument, limit),
+				 errhint("Put a step without address, dtm.step(''), between many that wait for the same many.")));
 }
 
 static int

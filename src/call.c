@@ -17,6 +17,7 @@
 #include "call.h"
 #include "debug_point.h"
 #include "decide.h"
+#include "encoding.h"
 #include "executor.h"
 #include "secret.h"
 #include "settings.h"
@@ -48,7 +49,7 @@ static void build_headers(DtmCall *call);
 static bool names_content_type(const char *headers);
 static const char **append_headers(const char **next, const char *headers,
 								   const DtmCall *call);
-static char *complete_header(const char *header, const DtmCall *call);
+static const char *complete_header(const char *header, const DtmCall *call);
 static int	count_headers(const char *headers);
 static void read_payload(DtmCall *call);
 static void drive_sql(DtmTime now);
@@ -248,9 +249,11 @@ drive_http(DtmTime now)
 		while (dtm_http_result(http, &result))
 		{
 			DtmCall    *call = result.tag;
+			char		error[DTM_MAX_ERROR];
 
+			dtm_from_utf8(error, sizeof(error), result.error);
 			end_call(call, http_targets, result.answer, result.answered,
-					 result.error[0] == '\0' ? NULL : result.error, false, now);
+					 error[0] == '\0' ? NULL : error, false, now);
 			progress = true;
 		}
 	} while (progress && started < MAX_STARTS_AT_ONCE);
@@ -361,7 +364,8 @@ static char *
 build_url(const DtmCall *call)
 {
 	const DtmTrans *trans = call->trans;
-	const char *address = dtm_address_of(trans, call->branch, call->phase);
+	const char *address = dtm_to_utf8(dtm_address_of(trans, call->branch,
+													 call->phase));
 	const char *query = strchr(address, '?');
 	StringInfoData url;
 
@@ -372,7 +376,7 @@ build_url(const DtmCall *call)
 	else if (query[1] != '\0' && address[strlen(address) - 1] != '&')
 		appendStringInfoChar(&url, '&');
 	appendStringInfoString(&url, "gid=");
-	append_encoded(&url, trans->gid);
+	append_encoded(&url, dtm_to_utf8(trans->gid));
 	appendStringInfo(&url, "&trans_type=%s&branch_id=%s&op=%s",
 					 dtm_mode_name(trans->mode),
 					 dtm_branch_id_of(trans, call->branch),
@@ -419,7 +423,8 @@ append_headers(const char **next, const char *headers, const DtmCall *call)
 {
 	for (; headers != NULL && *headers != '\0'; headers += strlen(headers) + 1)
 	{
-		char	   *header = complete_header(headers, call);
+		const char *complete = dtm_to_utf8(complete_header(headers, call));
+		char	   *header = MemoryContextStrdup(call->context, complete);
 		char	   *colon = strchr(header, ':');
 
 		/* To curl "Name:" means to leave it out; this is an empty one. */
@@ -430,8 +435,8 @@ append_headers(const char **next, const char *headers, const DtmCall *call)
 	return next;
 }
 
-/* A copy, with the secret's value where only its name was. */
-static char *
+/* With the secret's value where only its name was. */
+static const char *
 complete_header(const char *header, const DtmCall *call)
 {
 	const char *name = strchr(header, DTM_SECRET_FOLLOWS);
@@ -439,7 +444,7 @@ complete_header(const char *header, const DtmCall *call)
 	char	   *secret;
 
 	if (name == NULL)
-		return MemoryContextStrdup(call->context, header);
+		return header;
 	secret = dtm_store_secret(owner, name + 1, call->context);
 	if (secret == NULL)
 		ereport(ERROR,

@@ -125,6 +125,9 @@ become_executor(void)
 	emit_log_hook = remember_error;
 	BackgroundWorkerUnblockSignals();
 
+	/* A reload between our fork and here was not for us to hear: read again. */
+	ConfigReloadPending = true;
+
 	dtm_executor_connect(database, role, args.nologin);
 	dtm_pin_settings();
 	CacheRegisterSyscacheCallback(AUTHOID, note_role_change, (Datum) 0);

@@ -170,6 +170,10 @@ dtm_launcher_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
+
+	/* A reload between our fork and here was not for us to hear: read again. */
+	ConfigReloadPending = true;
+
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	pgstat_report_appname("dtm launcher");
 

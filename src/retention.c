@@ -1,5 +1,6 @@
 /*
- * retention.c: finished transactions and barrier rows go when they are old.
+ * retention.c: finished transactions, barrier rows and records of what people
+ * have done go when they are old.
  *
  * Rows are walked in order of id, which is nearly the order of time, from
  * where the last step stopped: no index serves this alone, no row is visited
@@ -62,9 +63,25 @@ static DtmStatement old_barriers = {
 	3, {INT8OID, TIMESTAMPTZOID, INT8OID}
 };
 
+/* What people have done to a transaction is kept as long as it is there. */
+static DtmStatement old_records = {
+	"WITH page AS MATERIALIZED ("
+	" SELECT id, at, gid FROM dtm.operation_log"
+	" WHERE id OPERATOR(pg_catalog.>) $1 ORDER BY id LIMIT $3),"
+	" records AS (DELETE FROM dtm.operation_log WHERE id OPERATOR(pg_catalog.=)"
+	" ANY (ARRAY(SELECT id FROM page WHERE at OPERATOR(pg_catalog.<) $2"
+	" AND (SELECT t.id FROM dtm.trans AS t"
+	" WHERE t.gid OPERATOR(pg_catalog.=) page.gid) IS NULL)))"
+	" SELECT pg_catalog.max(id),"
+	" coalesce(pg_catalog.bool_or(at OPERATOR(pg_catalog.>=) $2), false)"
+	" OR pg_catalog.count(*) OPERATOR(pg_catalog.<) $3 FROM page",
+	3, {INT8OID, TIMESTAMPTZOID, INT8OID}
+};
+
 /* Where a pass has got to; 0: it begins. */
 static int64 transactions_done;
 static int64 barriers_done;
+static int64 records_done;
 
 static bool step(DtmStatement *statement, int64 *done, DtmTime before);
 
@@ -78,6 +95,7 @@ dtm_retention_step(DtmTime now)
 				now - dtm_retention * DTM_SECOND);
 	more |= step(&old_barriers, &barriers_done,
 				 now - dtm_barrier_retention * DTM_SECOND);
+	more |= step(&old_records, &records_done, now - dtm_retention * DTM_SECOND);
 	DTM_POINT("worker-before-retention-commit");
 	dtm_store_commit(false);
 	DTM_POINT("worker-after-retention-commit");

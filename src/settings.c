@@ -100,7 +100,7 @@ static const IntSetting int_settings[] = {
 		"Time between the reads that find transactions whose wake-up was missed.",
 	&dtm_safety_interval, 100, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS},
 	{"dtm.retention",
-		"Age at which finished transactions are deleted.",
+		"Age at which finished transactions, and records of interference, are deleted.",
 	&dtm_retention, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
 	{"dtm.barrier_retention",
 		"Age at which barrier rows are deleted.",

@@ -150,6 +150,9 @@ start_worker(const DtmWorkerArgs *args)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 
+	/* A reload between our fork and here was not for us to hear: read again. */
+	ConfigReloadPending = true;
+
 	BackgroundWorkerInitializeConnectionByOid(args->database, InvalidOid, 0);
 	dtm_pin_worker_settings();
 	shard_number = args->shard;
