@@ -766,6 +766,20 @@ CREATE TRIGGER topic_changed
 AFTER INSERT OR UPDATE OR DELETE ON dtm.topic
 FOR EACH STATEMENT EXECUTE FUNCTION dtm.allowed_changed();
 
+CREATE FUNCTION dtm.ignore_replicated()
+RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'dtm_ignore_replicated';
+COMMENT ON FUNCTION dtm.ignore_replicated() IS
+'Internal: what logical replication brings from another server is that server''s to carry out, and not stored here.';
+
+CREATE FUNCTION dtm.check_barrier()
+RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_check_barrier';
+COMMENT ON FUNCTION dtm.check_barrier() IS
+'Internal: an error unless dtm_barrier.barrier is as dtm needs it, and runs no code but that of superusers.';
+
+SELECT dtm.check_barrier();
+
 CREATE FUNCTION dtm.payload_json(payload bytea)
 RETURNS jsonb
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'dtm_payload_json';
@@ -1013,6 +1027,26 @@ WHERE t.id = trans_id;
 END;
 COMMENT ON FUNCTION dtm.describe(bigint) IS
 'Internal: what dtm.query returns.';
+
+--
+-- A publication FOR ALL TABLES takes these tables along. What arrives elsewhere
+-- must not be carried out there as well.
+--
+
+DO $do$
+DECLARE
+	name text;
+BEGIN
+	FOR name IN
+		SELECT relname FROM pg_catalog.pg_class
+		WHERE relnamespace OPERATOR(pg_catalog.=) 'dtm'::pg_catalog.regnamespace::pg_catalog.oid
+		AND relkind OPERATOR(pg_catalog.=) 'r'::pg_catalog."char"
+	LOOP
+		EXECUTE pg_catalog.format('CREATE TRIGGER ignore_replicated BEFORE INSERT OR UPDATE OR DELETE ON dtm.%I FOR EACH ROW EXECUTE FUNCTION dtm.ignore_replicated()', name);
+		EXECUTE pg_catalog.format('ALTER TABLE dtm.%I ENABLE REPLICA TRIGGER ignore_replicated', name);
+	END LOOP;
+END
+$do$;
 
 --
 -- Rights: nobody has any until dtm.grant_usage. Dumps: configuration only.

@@ -24,6 +24,7 @@
 #include "utils/timestamp.h"
 
 #include "api_common.h"
+#include "barrier_guard.h"
 #include "branch_context.h"
 
 PG_FUNCTION_INFO_V1(dtm_barrier);
@@ -89,6 +90,7 @@ dtm_barrier(PG_FUNCTION_ARGS)
 				 errhint("BEGIN; SELECT dtm.barrier(...); the business, if that was true; COMMIT;")));
 
 	dtm_api_begin(&api);
+	dtm_guard_barrier();
 	/* The caller answers "done" after its commit: then it must be durable. */
 	ForceSyncCommit();
 	origin = origin_of(op);
@@ -125,6 +127,7 @@ dtm_query_prepared(PG_FUNCTION_ARGS)
 	key.barrier_id = cstring_to_text("01");
 
 	dtm_api_begin(&api);
+	dtm_guard_barrier();
 	ForceSyncCommit();
 	(void) insert_barrier(&key, "msg", "rollback");
 	values[0] = PointerGetDatum(key.gid);

@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "api_common.h"
+#include "barrier_guard.h"
 #include "identity.h"
 #include "launcher.h"
 #include "settings.h"
@@ -33,6 +34,7 @@ static void look_at_retention(ReturnSetInfo *result);
 static void look_at_version(ReturnSetInfo *result);
 static void look_at_rights(ReturnSetInfo *result);
 static void look_at_topics(ReturnSetInfo *result);
+static void look_at_barrier(ReturnSetInfo *result);
 static void look_at_transactions(ReturnSetInfo *result);
 static int64 number(const char *sql);
 static void complain(ReturnSetInfo *result, const char *problem,
@@ -52,6 +54,7 @@ dtm_doctor(PG_FUNCTION_ARGS)
 	look_at_retention(result);
 	look_at_rights(result);
 	look_at_topics(result);
+	look_at_barrier(result);
 	look_at_transactions(result);
 	dtm_api_end(&api);
 	return (Datum) 0;
@@ -193,6 +196,17 @@ look_at_topics(ReturnSetInfo *result)
 		complain(result, psprintf(INT64_FORMAT " subscribers of topics are functions that are gone", n),
 				 "Every message to these topics is an error for its sender.",
 				 "SELECT dtm.unsubscribe(topic, url) FROM dtm.topics WHERE url LIKE 'sql:%' AND to_regprocedure(substr(url, 5) || '(jsonb)') IS NULL;");
+}
+
+static void
+look_at_barrier(ReturnSetInfo *result)
+{
+	DtmBarrierFault fault;
+
+	if (dtm_barrier_has_fault(false, &fault))
+		complain(result, fault.problem,
+				 "dtm writes to this table as a superuser, and all code there would run as one: dtm.barrier refuses to, and old barriers stay.",
+				 fault.remedy);
 }
 
 static void

@@ -6,7 +6,9 @@
  * where the last step stopped: no index serves this alone, no row is visited
  * twice in a pass, and the dead rows of one step are not read again by the
  * next. Each step is one short transaction over a few hundred rows; what is
- * locked is passed over and found in the next pass.
+ * locked is passed over and found in the next pass. The three walks stand
+ * alone: where one cannot go on, because a table is not as it should be, the
+ * others do.
  */
 #include "postgres.h"
 
@@ -14,6 +16,7 @@
 #include "executor/spi.h"
 #include "utils/timestamp.h"
 
+#include "barrier_guard.h"
 #include "debug_point.h"
 #include "retention.h"
 #include "settings.h"
@@ -21,6 +24,7 @@
 #include "store_plan.h"
 
 #define STEP 500				/* rows */
+#define AFTER_ERROR (60 * DTM_SECOND)
 
 /*
  * The walk ends at the first row that is too young to have finished long ago.
@@ -78,51 +82,85 @@ static DtmStatement old_records = {
 	3, {INT8OID, TIMESTAMPTZOID, INT8OID}
 };
 
-/* Where a pass has got to; 0: it begins. */
-static int64 transactions_done;
-static int64 barriers_done;
-static int64 records_done;
+typedef struct Walk
+{
+	DtmStatement *statement;
+	int64		done;			/* where a pass has got to; 0: it begins */
+	DtmTime		rests_until;	/* it has failed, and would fail again */
+} Walk;
 
-static bool step(DtmStatement *statement, int64 *done, DtmTime before);
+static Walk transactions = {&old_transactions};
+static Walk barriers = {&old_barriers};
+static Walk records = {&old_records};
+
+static bool walk_on(Walk *walk, DtmTime now, int seconds);
+static bool step(Walk *walk, DtmTime before);
 
 bool
 dtm_retention_step(DtmTime now)
 {
 	bool		more;
 
-	dtm_store_begin();
-	more = step(&old_transactions, &transactions_done,
-				now - dtm_retention * DTM_SECOND);
-	more |= step(&old_barriers, &barriers_done,
-				 now - dtm_barrier_retention * DTM_SECOND);
-	more |= step(&old_records, &records_done, now - dtm_retention * DTM_SECOND);
-	DTM_POINT("worker-before-retention-commit");
-	dtm_store_commit(false);
-	DTM_POINT("worker-after-retention-commit");
+	more = walk_on(&transactions, now, dtm_retention);
+	more |= walk_on(&barriers, now, dtm_barrier_retention);
+	more |= walk_on(&records, now, dtm_retention);
 	return more;
 }
 
 static bool
-step(DtmStatement *statement, int64 *done, DtmTime before)
+walk_on(Walk *walk, DtmTime now, int seconds)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool more = false;
+
+	if (now < walk->rests_until)
+		return false;
+	PG_TRY();
+	{
+		dtm_store_begin();
+		if (walk == &barriers)
+			dtm_guard_barrier();
+		more = step(walk, now - seconds * DTM_SECOND);
+		DTM_POINT("worker-before-retention-commit");
+		dtm_store_commit(false);
+		DTM_POINT("worker-after-retention-commit");
+	}
+	PG_CATCH();
+	{
+		EmitErrorReport();
+		FlushErrorState();
+		dtm_store_abort();
+		more = false;
+		walk->rests_until = now +
+			Max(dtm_retention_interval * DTM_MS, AFTER_ERROR);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	return more;
+}
+
+static bool
+step(Walk *walk, DtmTime before)
 {
 	Datum		values[3] = {
-		Int64GetDatum(*done), TimestampTzGetDatum(before), Int64GetDatum(STEP)
+		Int64GetDatum(walk->done), TimestampTzGetDatum(before),
+		Int64GetDatum(STEP)
 	};
 	bool		is_null;
 	bool		at_end;
 	Datum		last;
 
-	dtm_statement_run(statement, values, NULL, SPI_OK_SELECT);
+	dtm_statement_run(walk->statement, values, NULL, SPI_OK_SELECT);
 	last = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
 						 &is_null);
 	at_end = is_null;
-	*done = is_null ? 0 : DatumGetInt64(last);
+	walk->done = is_null ? 0 : DatumGetInt64(last);
 	if (!at_end)
 		at_end = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
 											SPI_tuptable->tupdesc, 2,
 											&is_null));
 	if (at_end)
-		*done = 0;
+		walk->done = 0;
 	SPI_freetuptable(SPI_tuptable);
 	return !at_end;
 }

@@ -8,7 +8,7 @@
 
 #include "trans.h"
 
-/* One small batch, in a transaction of its own; true: there is more to do. */
+/* A small batch of each kind, in its own transaction; true: there is more. */
 extern bool dtm_retention_step(DtmTime now);
 
 #endif

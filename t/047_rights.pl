@@ -9,7 +9,7 @@ use Test::More;
 
 use DtmTest;
 
-my $node = dtm_node('rights', conf => "dtm.retry_interval = '50ms'\ndtm.retention_interval = '100ms'\nwal_level = logical\n");
+my $node = dtm_node('rights', conf => "dtm.retry_interval = '50ms'\ndtm.retention_interval = '100ms'\n", init => [ allows_streaming => 'logical' ]);
 my $stub = DtmTest::Stub->new;
 my $action = $stub->url('/a');
 
@@ -118,6 +118,75 @@ is(as('svc', q(SELECT dtm.allow('svc', '*')), 'defaults'), '42501', '... no admi
 is(as('svc', q(INSERT INTO dtm_barrier.barrier DEFAULT VALUES), 'defaults'), '42501', '... no barrier');
 is(as('watcher', q(SELECT count(*) FROM dtm.transactions), 'defaults'), '0', 'what we grant is there');
 
+# The barrier table runs no code of others, whatever somebody has put there
+
+sql(q(GRANT ALL ON SCHEMA dtm_barrier TO svc; GRANT ALL ON dtm_barrier.barrier TO svc; GRANT CREATE ON SCHEMA public TO svc; GRANT USAGE ON SCHEMA dtm_barrier TO alice));
+is(as('svc', <<'SQL'), '', 'svc has code');
+CREATE TABLE trapped (who text);
+GRANT INSERT, SELECT ON trapped TO PUBLIC;
+CREATE FUNCTION spring() RETURNS bool LANGUAGE plpgsql VOLATILE AS $$ BEGIN INSERT INTO public.trapped VALUES (current_user); RETURN true; END $$;
+CREATE FUNCTION spring(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM public.spring(); RETURN $1; END $$;
+CREATE FUNCTION same(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN $1; END $$;
+CREATE FUNCTION trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM public.spring(); RETURN COALESCE(NEW, OLD); END $$;
+CREATE DOMAIN d AS varchar(45) CHECK (public.same(VALUE) = VALUE);
+CREATE TABLE child (id bigint);
+SQL
+sql(q(CREATE FUNCTION harmless() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'));
+my $call = q(BEGIN; SELECT dtm.barrier('saga', dtm.new_gid(), '01', 'action'); COMMIT);
+is(as('alice', $call), 't', 'the barrier works');
+my $doctor = q(SELECT remedy FROM dtm.doctor() WHERE why LIKE '%writes to this table%');
+is(sql($doctor), '', '... and the doctor finds nothing');
+for ([ 'svc', 'CREATE TRIGGER t BEFORE INSERT ON dtm_barrier.barrier FOR EACH ROW EXECUTE FUNCTION trap()', 'DROP TRIGGER t ON dtm_barrier.barrier' ],
+	[ 'svc', 'CREATE TRIGGER t AFTER DELETE ON dtm_barrier.barrier FOR EACH STATEMENT EXECUTE FUNCTION trap()', 'DROP TRIGGER t ON dtm_barrier.barrier' ],
+	[ 'svc', 'CREATE TRIGGER t BEFORE INSERT ON dtm_barrier.barrier FOR EACH ROW WHEN (spring()) EXECUTE FUNCTION suppress_redundant_updates_trigger()', 'DROP TRIGGER t ON dtm_barrier.barrier' ],
+	[ 'svc', 'ALTER TABLE child ADD CONSTRAINT c FOREIGN KEY (id) REFERENCES dtm_barrier.barrier ON DELETE CASCADE', 'ALTER TABLE child DROP CONSTRAINT c', 'DROP CONSTRAINT' ],
+	[ 'postgres', 'ALTER TABLE dtm_barrier.barrier OWNER TO svc', undef, 'ALTER TABLE dtm_barrier.barrier OWNER TO' ],
+	[ 'postgres', 'ALTER SCHEMA dtm_barrier OWNER TO svc', undef, 'ALTER SCHEMA dtm_barrier OWNER TO' ],
+	[ 'postgres', 'CREATE RULE r AS ON INSERT TO dtm_barrier.barrier DO ALSO SELECT spring()', 'DROP RULE r ON dtm_barrier.barrier', 'DROP RULE' ],
+	[ 'postgres', 'ALTER TABLE dtm_barrier.barrier ADD CONSTRAINT c CHECK (spring(gid) = gid) NOT VALID', 'ALTER TABLE dtm_barrier.barrier DROP CONSTRAINT c' ],
+	[ 'postgres', 'ALTER TABLE dtm_barrier.barrier ADD COLUMN x text; ALTER TABLE dtm_barrier.barrier ALTER COLUMN x SET DEFAULT spring(random()::text)', 'ALTER TABLE dtm_barrier.barrier ALTER COLUMN x DROP DEFAULT' ],
+	[ 'postgres', 'CREATE INDEX i ON dtm_barrier.barrier (public.same(gid))', 'DROP INDEX dtm_barrier.i' ],
+	[ 'postgres', 'ALTER TABLE dtm_barrier.barrier ALTER COLUMN reason TYPE d', 'ALTER TABLE dtm_barrier.barrier ALTER COLUMN reason TYPE varchar(45)', 'TYPE varchar' ],
+	[ 'postgres', 'CREATE TABLE part () INHERITS (dtm_barrier.barrier); ALTER TABLE part OWNER TO svc', 'DROP TABLE part', 'ALTER TABLE public.part OWNER TO' ],
+	[ 'postgres', 'ALTER TABLE dtm_barrier.barrier RENAME CONSTRAINT uniq_barrier TO other', 'ALTER TABLE dtm_barrier.barrier RENAME CONSTRAINT other TO uniq_barrier', 'ADD CONSTRAINT uniq_barrier UNIQUE', '42704' ],
+	[ 'postgres', 'ALTER TABLE dtm_barrier.barrier RENAME COLUMN id TO number', 'ALTER TABLE dtm_barrier.barrier RENAME COLUMN number TO id', 'ADD COLUMN id bigint', '42804' ],
+	[ 'postgres', 'ALTER TABLE dtm_barrier.barrier RENAME TO b', 'ALTER TABLE dtm_barrier.b RENAME TO barrier', 'CREATE TABLE dtm_barrier.barrier', '42P01' ])
+{
+	my ($who, $do, $undo, $remedy, $code) = @$_;
+
+	if ($who eq 'svc') { as('svc', $do); }
+	else { sql($do); }
+	is(as('alice', $call), $code || '42501', "refused: $do");
+	like(sql($doctor), qr/\Q@{[ $remedy || $undo ]}/, '... and the doctor knows what to do');
+	# What the doctor says is what mends it.
+	sql($undo || sql($doctor));
+	is(as('alice', $call), 't', '... and all is well');
+}
+sql(q(CREATE TRIGGER fine BEFORE INSERT ON dtm_barrier.barrier FOR EACH ROW WHEN (NEW.gid <> '') EXECUTE FUNCTION harmless()));
+is(as('alice', $call), 't', 'a trigger of a superuser is his own affair');
+is(sql(q(SELECT count(*) FROM trapped)), '0', 'no trap has sprung');
+
+# One table that is not as it should be does not stop retention of the others
+
+sql(q(ALTER FUNCTION harmless OWNER TO svc));
+is(as('alice', $call), '42501', 'now it is the affair of somebody else');
+set_conf($node, 'dtm.retention' => '1s', 'dtm.barrier_retention' => '1s');
+sql(q(SELECT dtm.saga('old', ARRAY[dtm.step('')])));
+wait_for($node, q(SELECT count(*) FROM dtm.transactions WHERE gid = 'old'), '0');
+cmp_ok(sql(q(SELECT count(*) FROM dtm_barrier.barrier)), '>', 5, 'the barriers are left alone');
+like(slurp_file($node->logfile), qr/dtm worker .*ERROR:  .*dtm_barrier/, '... and the log says why');
+set_conf($node, 'dtm.retention' => '7d', 'dtm.barrier_retention' => '7d');
+
+# A table that was there before
+
+$node->safe_psql('postgres', 'CREATE DATABASE sdk');
+$node->safe_psql('sdk', 'CREATE SCHEMA dtm_barrier; CREATE TABLE dtm_barrier.barrier (id text PRIMARY KEY, trans_type text, gid text, branch_id text, op text, barrier_id text, reason text, create_time timestamptz, update_time timestamptz)');
+like(error('sdk', 'CREATE EXTENSION dtm'), qr/no column id of an integer type/, 'an id that is no number');
+$node->safe_psql('sdk', 'ALTER TABLE dtm_barrier.barrier DROP COLUMN id; ALTER TABLE dtm_barrier.barrier ADD COLUMN id serial');
+like(error('sdk', 'CREATE EXTENSION dtm'), qr/no constraint uniq_barrier/, 'no constraint');
+$node->safe_psql('sdk', 'ALTER TABLE dtm_barrier.barrier ADD CONSTRAINT uniq_barrier UNIQUE (gid, branch_id, op, barrier_id)');
+is(error('sdk', 'CREATE EXTENSION dtm'), '', 'this will do');
+
 # A schema that was there before
 
 $node->safe_psql('postgres', 'CREATE DATABASE before');
@@ -154,5 +223,45 @@ sql("CREATE FUNCTION refuse(jsonb) RETURNS void LANGUAGE plpgsql AS \$\$ BEGIN I
 	SELECT dtm.saga_begin('refused'), dtm.saga_branch('refused', 'sql:public.refuse', payload => '{}')");
 like(error('postgres', q(CALL dtm.submit('refused', wait_result => true))), qr/global transaction failed: [^\n]*$reason/, 'a long reason is told in full');
 
+# What is replicated from another server is that server's to carry out
+
+my $other = dtm_node('other', conf => "dtm.enabled = on\n");
+my $from = $node->connstr('postgres');
+
+$from =~ s/'/''/g;
+sql(q(CREATE PUBLICATION everything FOR ALL TABLES));
+# Grants name roles, so these must be there, as for any table with such names.
+$other->safe_psql('postgres', "CREATE ROLE $_") for qw(team alice svc loader);
+# Both give out the same ids: what is changed there must not change it here.
+$other->safe_psql('postgres', q(SELECT dtm.saga_begin('here-' || i) FROM generate_series(1, 100) AS i));
+my $ids = $other->safe_psql('postgres', q(SELECT min(id) || '-' || max(id) FROM dtm.trans));
+for my $table (split(/\n/, sql(q(SELECT format('CREATE TABLE IF NOT EXISTS %s (%s)', c.oid::regclass, string_agg(format('%I %s', attname, CASE atttypid WHEN 'd'::regtype THEN 'text' ELSE format_type(atttypid, atttypmod) END), ', ' ORDER BY attnum)) FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' GROUP BY c.oid))))
+{
+	$other->safe_psql('postgres', $table);
+}
+$other->safe_psql('postgres', 'ALTER TABLE dtm_barrier.barrier ADD COLUMN x text');
+$other->safe_psql('postgres', "CREATE SUBSCRIPTION s CONNECTION '$from' PUBLICATION everything");
+wait_for($other, q(SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'), '0');
+sql(q(CREATE FUNCTION count_calls(jsonb) RETURNS void LANGUAGE sql AS 'SELECT'));
+sql(q(SELECT dtm.saga('there-' || i, ARRAY[dtm.step('sql:public.count_calls')]) FROM generate_series(1, 200) AS i; SELECT dtm.saga_begin('waits')));
+sql(q(SELECT dtm.set_secret('a', 'b'), dtm.allow('svc', 'http://there')));
+wait_status($node, 'there-200', 'succeed');
+wait_for($node, q(SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'there-%' AND status = 'succeed'), '200');
+sql(q(SELECT dtm.abort('waits')));
+$node->wait_for_catchup('s');
+is($other->safe_psql('postgres', q(SELECT count(*), count(*) FILTER (WHERE gid LIKE 'here-%' AND status = 'p'), min(id) || '-' || max(id) FROM dtm.trans)), "100|100|$ids", 'what is begun there is not carried out here');
+is($other->safe_psql('postgres', "SELECT (SELECT count(*) FROM dtm.$_) = 0"), 't', "... $_") for qw(branch op secret allowed);
+is($other->safe_psql('postgres', q(SELECT count(*), bool_and(system_identifier = (SELECT system_identifier FROM pg_control_system())) FROM dtm.identity)), '1|t', '... and who we are stays as it is');
+cmp_ok($other->safe_psql('postgres', q(SELECT count(*) FROM dtm_barrier.barrier)), '>', 0, 'the barriers of the services are replicated');
+unlike(slurp_file($other->logfile), qr/ERROR/, 'nothing stands in the way of the rest');
+
+# ... but a session that is called a replica begins sagas, and so does one after a restore
+
+is($other->safe_psql('postgres', q(SET session_replication_role = replica; SELECT dtm.saga('replica', ARRAY[dtm.step('')]); RESET session_replication_role; SELECT dtm.wait('replica', '60s'))), "replica\nsucceed", 'a replica by name');
+$other->safe_psql('postgres', "ALTER TABLE dtm.$_ ENABLE TRIGGER ALL") for @tables;
+is($other->safe_psql('postgres', q(SELECT dtm.saga('enabled', ARRAY[dtm.step('')]); SELECT dtm.wait('enabled', '60s'))), "enabled\nsucceed", 'triggers that were enabled for all');
+
+$other->safe_psql('postgres', 'DROP SUBSCRIPTION s');
+$other->stop;
 $node->stop;
 done_testing();
