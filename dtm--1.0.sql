@@ -80,6 +80,7 @@ CREATE TABLE dtm.trans (
 	owner				oid NOT NULL,		-- the role that began it, and as which SQL branches run
 	concurrent			boolean NOT NULL DEFAULT false,
 	forced				boolean NOT NULL DEFAULT false,	-- ended by force_stop
+	driven				boolean NOT NULL DEFAULT false,	-- tcc: dtm calls the tries, and submits
 	due					timestamptz,		-- when the worker must look at it; NULL: never again
 	created_at			timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	submitted_at		timestamptz,
@@ -87,6 +88,8 @@ CREATE TABLE dtm.trans (
 	hurried_at			timestamptz,		-- retry_now: waits that began before this are over
 	timeout_to_fail		interval,
 	deadline			timestamptz,		-- the instant that timeout_to_fail means; NULL: none
+	not_before			timestamptz,		-- msg: the end of its delay; NULL: none
+	query_prepared		text,				-- msg: who knows whether it shall be sent; NULL: nobody
 	retry_interval		interval,			-- NULL: dtm.retry_interval at the time of the call
 	retry_limit			integer,
 	request_timeout		interval,			-- NULL: dtm.request_timeout
@@ -105,6 +108,7 @@ CREATE TABLE dtm.branch (
 	branch_id			text COLLATE "C" NOT NULL,	-- '01', '02', ...
 	forward				text NOT NULL,		-- address of action, confirm, commit
 	backward			text NOT NULL,		-- address of compensate, cancel, rollback
+	try					text NOT NULL DEFAULT '',	-- tcc: its address, if dtm calls it
 	predecessors		integer[],			-- concurrent saga: the branches it waits for
 	request_timeout		interval,
 	retry_limit			integer,
@@ -117,8 +121,8 @@ CREATE TABLE dtm.branch (
 -- without a row is prepared and has not answered yet.
 CREATE TABLE dtm.op (
 	id					bigint NOT NULL,
-	branch				integer NOT NULL,
-	phase				smallint NOT NULL,	-- 0 forward, 1 backward
+	branch				integer NOT NULL,	-- -1: the back-check of a message
+	phase				smallint NOT NULL,	-- 0 forward, 1 backward, 2 try
 	status				"char" NOT NULL,	-- p prepared, S succeed, F failed
 	stuck				boolean NOT NULL DEFAULT false,
 	attempts			integer NOT NULL,	-- calls that ended
@@ -129,6 +133,15 @@ CREATE TABLE dtm.op (
 	last_error			text,
 	PRIMARY KEY (id, branch, phase)
 ) WITH (fillfactor = 85);
+
+-- To whom topic://name is sent.
+CREATE TABLE dtm.topic (
+	topic				text COLLATE "C" NOT NULL,
+	url					text COLLATE "C" NOT NULL,
+	subscribed_at		timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	subscribed_by		text NOT NULL,
+	PRIMARY KEY (topic, url)
+);
 
 -- Whom a role may have called. PUBLIC is stored as 0, shown as -.
 CREATE TABLE dtm.allowed (
@@ -172,8 +185,8 @@ WHERE d.datname = pg_catalog.current_database();
 
 -- What is written here is done with the rights of others, so not even members
 -- of pg_write_all_data may write it: without a policy there are no rows for
--- them. dtm itself, a superuser, passes by. Not so dtm.allowed, which must stay
--- in the dumps of pg_read_all_data: its trigger guards it.
+-- them. dtm itself, a superuser, passes by. Not so dtm.allowed and dtm.topic, which
+-- must stay in the dumps of pg_read_all_data: a trigger guards them.
 ALTER TABLE dtm.trans ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dtm.branch ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dtm.op ENABLE ROW LEVEL SECURITY;
@@ -262,6 +275,7 @@ COMMENT ON SCHEMA dtm IS 'distributed transactions';
 COMMENT ON TABLE dtm.trans IS 'Internal: one row for each global transaction. Read the view dtm.transactions.';
 COMMENT ON TABLE dtm.branch IS 'Internal: the branches of global transactions. Read the view dtm.branches.';
 COMMENT ON TABLE dtm.op IS 'Internal: what became of each call. Read the view dtm.branches.';
+COMMENT ON TABLE dtm.topic IS 'Internal: subscriptions. Read the view dtm.topics; part of dumps.';
 COMMENT ON TABLE dtm.allowed IS 'Which roles may have which addresses called. Changed by dtm.allow and dtm.disallow; part of dumps.';
 COMMENT ON TABLE dtm.secret IS 'Internal: the secrets of dtm.set_secret. Not part of dumps. Read the view dtm.secrets.';
 COMMENT ON TABLE dtm.operation_log IS 'Who has aborted, hurried or stopped a global transaction, or changed rights, when and why.';
@@ -279,7 +293,7 @@ CREATE TYPE dtm.step AS (
 	request_timeout		interval,
 	retry_limit			integer
 );
-COMMENT ON TYPE dtm.step IS 'One step of a saga, made by the function dtm.step.';
+COMMENT ON TYPE dtm.step IS 'One step of a saga or a message, made by the function dtm.step.';
 
 CREATE FUNCTION dtm.step(action text, compensate text DEFAULT '', payload text DEFAULT NULL,
 	body bytea DEFAULT NULL, headers jsonb DEFAULT NULL,
@@ -287,7 +301,7 @@ CREATE FUNCTION dtm.step(action text, compensate text DEFAULT '', payload text D
 RETURNS dtm.step
 LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dtm_step';
 COMMENT ON FUNCTION dtm.step(text, text, text, bytea, jsonb, interval, integer) IS
-'A step of a saga. action, compensate: addresses: http://..., https://..., sql:schema.function, or '' for nobody. payload: JSON, sent byte for byte with both. body: bytes of any other kind instead. headers: a JSON object of strings, sent with both. request_timeout: for one call, 1 ms or more (default: that of the saga). retry_limit: failed attempts of the action, the first included, before the saga is rolled back (default: that of the saga).';
+'A step of a saga, or of a message, which has no compensate. action, compensate: addresses: http://..., https://..., sql:schema.function, or '''' for nobody. payload: JSON, sent byte for byte with both. body: bytes of any other kind instead. headers: a JSON object of strings, sent with both. request_timeout: for one call, 1 ms or more (default: that of the saga). retry_limit: failed attempts of the action, the first included, before the saga is rolled back (default: that of the saga).';
 
 CREATE FUNCTION dtm.step(action text, compensate text, payload jsonb, headers jsonb DEFAULT NULL,
 	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
@@ -394,6 +408,204 @@ COMMENT ON FUNCTION dtm.saga_branch(text, text, json, jsonb, interval, integer, 
 'Add a branch without compensation, with its payload as json. See the first form of dtm.saga_branch.';
 
 --
+-- Try, confirm, cancel
+--
+
+CREATE TYPE dtm.tcc_step AS (
+	try					text,
+	confirm				text,
+	cancel				text,
+	payload				bytea,
+	headers				jsonb,
+	request_timeout		interval,
+	retry_limit			integer
+);
+COMMENT ON TYPE dtm.tcc_step IS 'One step of a tcc transaction, made by the function dtm.tcc_step.';
+
+CREATE FUNCTION dtm.tcc_step(try text, confirm text, cancel text, payload text DEFAULT NULL,
+	body bytea DEFAULT NULL, headers jsonb DEFAULT NULL,
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+RETURNS dtm.tcc_step
+LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dtm_tcc_step';
+COMMENT ON FUNCTION dtm.tcc_step(text, text, text, text, bytea, jsonb, interval, integer) IS
+'A step of a tcc transaction. try: reserve; may refuse. confirm, cancel: what makes the reservation final, or takes it back; must succeed in the end. All are addresses: http://..., https://..., sql:schema.function, or '''' for nobody. payload: JSON, sent byte for byte with all three. body: bytes of any other kind instead. headers: a JSON object of strings, sent with all three. request_timeout: for one call, 1 ms or more (default: that of the transaction). retry_limit: failed attempts of the try, the first included, before all is cancelled; of confirm or cancel, before it is shown in dtm.stuck (default: that of the transaction).';
+
+CREATE FUNCTION dtm.tcc_step(try text, confirm text, cancel text, payload jsonb,
+	headers jsonb DEFAULT NULL, request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+RETURNS dtm.tcc_step
+LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dtm_tcc_step';
+COMMENT ON FUNCTION dtm.tcc_step(text, text, text, jsonb, jsonb, interval, integer) IS
+'A step of a tcc transaction, with its payload as jsonb. See the first form of dtm.tcc_step.';
+
+CREATE FUNCTION dtm.tcc_step(try text, confirm text, cancel text, payload json,
+	headers jsonb DEFAULT NULL, request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+RETURNS dtm.tcc_step
+LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dtm_tcc_step';
+COMMENT ON FUNCTION dtm.tcc_step(text, text, text, json, jsonb, interval, integer) IS
+'A step of a tcc transaction, with its payload as json. See the first form of dtm.tcc_step.';
+
+CREATE FUNCTION dtm.tcc(gid text, steps dtm.tcc_step[], timeout_to_fail interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
+	concurrent boolean DEFAULT false)
+RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_tcc';
+COMMENT ON FUNCTION dtm.tcc(text, dtm.tcc_step[], interval, interval, interval, integer, jsonb, boolean) IS
+'Start a tcc transaction: once the calling transaction has committed, the tries of all steps are called at once. If all succeed, it is submitted, and the confirms are called; if one refuses or time is over, it is aborting, and cancels are called for every try that may have happened. Returns the gid. A repeat with the same content does nothing. timeout_to_fail: counts from the beginning, and only until it is submitted; then all is cancelled (default: 33 s). concurrent: confirms or cancels are called at once, instead of one after the other in reverse order. retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one try, the first included, before all is cancelled (default: none); of a confirm or cancel, before it is shown in dtm.stuck and still retried (default: dtm.stuck_after). branch_headers: a JSON object of strings, sent with every call. Errors: 23505 the gid is in use by another; 22023 an argument is not usable; 42501 the role may not have an address called.';
+
+CREATE FUNCTION dtm.tcc(steps dtm.tcc_step[], timeout_to_fail interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
+	concurrent boolean DEFAULT false)
+RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_tcc_new';
+COMMENT ON FUNCTION dtm.tcc(dtm.tcc_step[], interval, interval, interval, integer, jsonb, boolean) IS
+'Start a tcc transaction with a new gid, which is returned. See the first form of dtm.tcc.';
+
+CREATE FUNCTION dtm.tcc_begin(gid text, timeout_to_fail interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
+	concurrent boolean DEFAULT false)
+RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_tcc_begin';
+COMMENT ON FUNCTION dtm.tcc_begin(text, interval, interval, interval, integer, jsonb, boolean) IS
+'Begin a tcc transaction whose tries the application calls itself: for each, dtm.tcc_branch, COMMIT, then the try; at last dtm.submit, or dtm.abort. Returns the gid. Beginning it again before it is submitted does nothing. timeout_to_fail: counts from the beginning, and only until it is submitted; then all is cancelled (default: 33 s). concurrent: confirms or cancels are called at once, instead of one after the other in reverse order. retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one call, the first included, before it is shown in dtm.stuck; it is still retried (default: dtm.stuck_after). branch_headers: a JSON object of strings, sent with every call. Errors: 23505 the gid is in use by another; DT412 it was submitted or aborted; 22023 an argument is not usable.';
+
+CREATE FUNCTION dtm.tcc_begin(timeout_to_fail interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
+	concurrent boolean DEFAULT false)
+RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_tcc_begin_new';
+COMMENT ON FUNCTION dtm.tcc_begin(interval, interval, interval, integer, jsonb, boolean) IS
+'Begin a tcc transaction with a new gid, which is returned. See the first form of dtm.tcc_begin.';
+
+CREATE FUNCTION dtm.tcc_branch(gid text, confirm text, cancel text, payload text DEFAULT NULL,
+	body bytea DEFAULT NULL, headers jsonb DEFAULT NULL,
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL,
+	parent text DEFAULT NULL, branch_id text DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_tcc_branch';
+COMMENT ON FUNCTION dtm.tcc_branch(text, text, text, text, bytea, jsonb, interval, integer, text, text) IS
+'Add a branch to a tcc transaction that is begun and not submitted: before its try is called. Returns its branch_id: 01, 02, ... The arguments are those of dtm.tcc_step. parent: the branch that calls this one: below 02 it is 0201, 0202, ... branch_id: the id to take, if it is known beforehand: adding the same branch again then does nothing. Errors: DT404 unknown gid; DT412 it is submitted or ended; 22023 an argument is not usable; 23505 branch_id is another branch.';
+
+CREATE FUNCTION dtm.tcc_branch(gid text, confirm text, cancel text, payload jsonb, headers jsonb DEFAULT NULL,
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL,
+	parent text DEFAULT NULL, branch_id text DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_tcc_branch';
+COMMENT ON FUNCTION dtm.tcc_branch(text, text, text, jsonb, jsonb, interval, integer, text, text) IS
+'Add a branch with its payload as jsonb. See the first form of dtm.tcc_branch.';
+
+CREATE FUNCTION dtm.tcc_branch(gid text, confirm text, cancel text, payload json, headers jsonb DEFAULT NULL,
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL,
+	parent text DEFAULT NULL, branch_id text DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_tcc_branch';
+COMMENT ON FUNCTION dtm.tcc_branch(text, text, text, json, jsonb, interval, integer, text, text) IS
+'Add a branch with its payload as json. See the first form of dtm.tcc_branch.';
+
+--
+-- Messages
+--
+
+CREATE FUNCTION dtm.msg(gid text, steps dtm.step[], delay interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
+	concurrent boolean DEFAULT false)
+RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_msg';
+COMMENT ON FUNCTION dtm.msg(text, dtm.step[], interval, interval, interval, integer, jsonb, boolean) IS
+'Send a message in the transaction of the business that it tells of: once that has committed, each step''s action is called until it has succeeded; if it rolls back, nobody is. Nothing is undone: steps have no compensate. An action may be topic://name, which is every subscriber of the topic. Returns the gid. A repeat with the same content does nothing. delay: nobody is called before it is over (default: 0). concurrent: actions are called at once instead of one after the other. retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one call, the first included, before it is shown in dtm.stuck; it is still retried (default: dtm.stuck_after). branch_headers: a JSON object of strings, sent with every call. Errors: 23505 the gid is in use by another; 22023 an argument is not usable; 42501 the role may not have an address called; 42704 a topic has no subscribers.';
+
+CREATE FUNCTION dtm.msg(steps dtm.step[], delay interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
+	concurrent boolean DEFAULT false)
+RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_msg_new';
+COMMENT ON FUNCTION dtm.msg(dtm.step[], interval, interval, interval, integer, jsonb, boolean) IS
+'Send a message with a new gid, which is returned. See the first form of dtm.msg.';
+
+CREATE FUNCTION dtm.msg_begin(gid text, query_prepared text DEFAULT NULL, timeout_to_fail interval DEFAULT NULL,
+	delay interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
+	concurrent boolean DEFAULT false)
+RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_msg_begin';
+COMMENT ON FUNCTION dtm.msg_begin(text, text, interval, interval, interval, interval, integer, jsonb, boolean) IS
+'Begin a message of an application whose business data is elsewhere: dtm.msg_branch, COMMIT, then the business there, then dtm.submit, or dtm.abort. Returns the gid. Beginning it again before it is submitted does nothing. timeout_to_fail: if it is neither submitted nor aborted in this time (default: 33 s), query_prepared, an http address, is asked whether the business was committed: success: it is sent; FAILURE: it is not; ONGOING: asked again. Without query_prepared it fails then. delay: counted from now, nobody is called before it is over (default: 0). concurrent: actions are called at once instead of one after the other. retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one call, the first included, before it is shown in dtm.stuck; it is still retried (default: dtm.stuck_after). branch_headers: a JSON object of strings, sent with every call. Errors: 23505 the gid is in use by another; DT412 it was submitted or aborted; 22023 an argument is not usable; 42501 the role may not have query_prepared called.';
+
+CREATE FUNCTION dtm.msg_branch(gid text, action text, payload text DEFAULT NULL,
+	body bytea DEFAULT NULL, headers jsonb DEFAULT NULL,
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_msg_branch';
+COMMENT ON FUNCTION dtm.msg_branch(text, text, text, bytea, jsonb, interval, integer) IS
+'Add a branch to a message that is begun and not submitted. Returns its branch_id: 01, 02, ...; the subscribers of a topic are 01-01, 01-02, ... The arguments are those of dtm.step. Errors: DT404 unknown gid; DT412 it is submitted or ended; 42704 a topic has no subscribers.';
+
+CREATE FUNCTION dtm.msg_branch(gid text, action text, payload jsonb, headers jsonb DEFAULT NULL,
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_msg_branch';
+COMMENT ON FUNCTION dtm.msg_branch(text, text, jsonb, jsonb, interval, integer) IS
+'Add a branch with its payload as jsonb. See the first form of dtm.msg_branch.';
+
+CREATE FUNCTION dtm.msg_branch(gid text, action text, payload json, headers jsonb DEFAULT NULL,
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_msg_branch';
+COMMENT ON FUNCTION dtm.msg_branch(text, text, json, jsonb, interval, integer) IS
+'Add a branch with its payload as json. See the first form of dtm.msg_branch.';
+
+CREATE FUNCTION dtm.msg_trigger()
+RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'dtm_msg_trigger';
+COMMENT ON FUNCTION dtm.msg_trigger() IS
+'A trigger that sends a message about each changed row, if the change commits: AFTER INSERT, UPDATE or DELETE FOR EACH ROW, or TRUNCATE FOR EACH STATEMENT. Arguments: an address (http://..., sql:schema.function, topic://name), then the columns that are the key (default: the primary key). The payload is {"op": "UPDATE", "schema", "table", "key": {...}, "old": {...}, "new": {...}}; what there is not is null. The message belongs to the role that changes the row, which must be allowed the address.';
+
+CREATE FUNCTION dtm.subscribe(topic text, url text)
+RETURNS void
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'dtm_subscribe';
+COMMENT ON FUNCTION dtm.subscribe(text, text) IS
+'For administrators: from now on messages to topic://<topic> are sent to this address too, whoever sends them: http://..., https://... or sql:schema.function, which is called as the sender. topic: up to 128 letters, digits, dots, hyphens and underscores. Repeating it does nothing. Part of dumps.';
+
+CREATE FUNCTION dtm.unsubscribe(topic text, url text)
+RETURNS boolean
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'dtm_unsubscribe';
+COMMENT ON FUNCTION dtm.unsubscribe(text, text) IS
+'For administrators: undo dtm.subscribe. Messages that are already begun are still sent. Returns whether there was such a subscription.';
+
+--
+-- XA over HTTP
+--
+
+CREATE FUNCTION dtm.xa_begin(gid text, timeout_to_fail interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_xa_begin';
+COMMENT ON FUNCTION dtm.xa_begin(text, interval, interval, interval, integer, jsonb) IS
+'Begin an xa transaction: participants register with dtm.xa_branch and prepare their local transactions; dtm.submit then lets all of them commit, dtm.abort or the timeout lets all roll back. Returns the gid. Beginning it again before it is submitted does nothing. timeout_to_fail: counts from the beginning, and only until it is submitted; then all is rolled back (default: 33 s). retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one call, the first included, before it is shown in dtm.stuck; it is still retried (default: dtm.stuck_after). branch_headers: a JSON object of strings, sent with every call. Errors: 23505 the gid is in use by another; DT412 it was submitted or aborted; 22023 an argument is not usable.';
+
+CREATE FUNCTION dtm.xa_begin(timeout_to_fail interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_xa_begin_new';
+COMMENT ON FUNCTION dtm.xa_begin(interval, interval, interval, integer, jsonb) IS
+'Begin an xa transaction with a new gid, which is returned. See the first form of dtm.xa_begin.';
+
+CREATE FUNCTION dtm.xa_branch(gid text, url text, headers jsonb DEFAULT NULL,
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL,
+	parent text DEFAULT NULL, branch_id text DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_xa_branch';
+COMMENT ON FUNCTION dtm.xa_branch(text, text, jsonb, interval, integer, text, text) IS
+'Add a branch to an xa transaction that is begun and not submitted: committed before the participant prepares. Returns its branch_id: 01, 02, ... url: an http address, called by POST with op=commit or op=rollback, in the order of registration, until it succeeds. headers: a JSON object of strings. request_timeout: for one call (default: that of the transaction). retry_limit: as in dtm.xa_begin. parent: the branch that calls this one: below 02 it is 0201, 0202, ... branch_id: the id to take, if it is known beforehand: adding the same branch again then does nothing. Errors: DT404 unknown gid; DT412 it is submitted or ended; 22023 an argument is not usable; 23505 branch_id is another branch.';
+
+--
 -- Global transactions
 --
 
@@ -407,7 +619,7 @@ CREATE FUNCTION dtm.submit(gid text)
 RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_submit';
 COMMENT ON FUNCTION dtm.submit(text) IS
-'Submit what was begun: once the calling transaction has committed, it runs. Repeating it does nothing. Errors: DT404 unknown gid; DT412 it was aborted or has failed.';
+'Submit what was begun: once the calling transaction has committed, it runs: actions, confirms or commits are called. Repeating it does nothing. Errors: DT404 unknown gid; DT412 it was aborted or has failed.';
 
 CREATE PROCEDURE dtm.submit(gid text, wait_result boolean, timeout interval DEFAULT NULL)
 LANGUAGE C AS 'MODULE_PATHNAME', 'dtm_submit_and_wait';
@@ -418,13 +630,13 @@ CREATE FUNCTION dtm.abort(gid text, reason text DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_abort';
 COMMENT ON FUNCTION dtm.abort(text, text) IS
-'Roll back: what is only begun fails at once, a saga that runs starts compensating, after the calling transaction has committed. Repeating it does nothing. reason: up to 1 kB, for people. Errors: DT404 unknown gid; DT412 it has succeeded.';
+'Roll back: a saga or message that is only begun fails at once; a saga that runs starts compensating, tcc and xa that are not submitted start cancelling or rolling back, after the calling transaction has committed. Repeating it does nothing. reason: up to 1 kB, for people. Errors: DT404 unknown gid; DT412 it has succeeded, or is submitted and no saga.';
 
 CREATE FUNCTION dtm.retry_now(gid text)
 RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_retry_now';
 COMMENT ON FUNCTION dtm.retry_now(text) IS
-'Do not wait for the next retry: everything that waits is due at once. Errors: DT404 unknown gid; DT412 it is not running.';
+'Do not wait for the next retry: everything that waits is due at once, the question to query_prepared too. Errors: DT404 unknown gid; DT412 it is not running.';
 
 CREATE FUNCTION dtm.force_stop(gid text, reason text DEFAULT NULL)
 RETURNS void
@@ -486,7 +698,7 @@ CREATE FUNCTION dtm.fail(reason text DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_fail';
 COMMENT ON FUNCTION dtm.fail(text) IS
-'In the action of a SQL branch: refuse. The saga is rolled back, and this is its reason. Raises DT409.';
+'In a SQL branch that is the action of a saga or a try: refuse. All is rolled back, and this is its reason. Anywhere else it is an error like any other, and the call is repeated. Raises DT409.';
 
 CREATE FUNCTION dtm.ongoing(reason text DEFAULT NULL)
 RETURNS void
@@ -544,10 +756,14 @@ CREATE FUNCTION dtm.allowed_changed()
 RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'dtm_allowed_changed';
 COMMENT ON FUNCTION dtm.allowed_changed() IS
-'Internal: only superusers change dtm.allowed; all sessions read it again.';
+'Internal: only superusers change dtm.allowed and dtm.topic; all sessions read them again.';
 
 CREATE TRIGGER allowed_changed
 AFTER INSERT OR UPDATE OR DELETE ON dtm.allowed
+FOR EACH STATEMENT EXECUTE FUNCTION dtm.allowed_changed();
+
+CREATE TRIGGER topic_changed
+AFTER INSERT OR UPDATE OR DELETE ON dtm.topic
 FOR EACH STATEMENT EXECUTE FUNCTION dtm.allowed_changed();
 
 CREATE FUNCTION dtm.ignore_replicated()
@@ -600,12 +816,29 @@ RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE mode
 	WHEN 's' THEN CASE phase WHEN 0 THEN 'action' ELSE 'compensate' END
-	WHEN 't' THEN CASE phase WHEN 0 THEN 'confirm' ELSE 'cancel' END
+	WHEN 't' THEN CASE phase WHEN 0 THEN 'confirm' WHEN 1 THEN 'cancel' ELSE 'try' END
 	WHEN 'x' THEN CASE phase WHEN 0 THEN 'commit' ELSE 'rollback' END
 	WHEN 'm' THEN 'action'
 	WHEN 'w' THEN CASE phase WHEN 0 THEN 'action' ELSE 'rollback' END END;
 COMMENT ON FUNCTION dtm.op_name("char", smallint) IS
-'Used by views: what a branch is called to do, going forward (0) or back (1).';
+'Used by views: what a branch is called to do: forward (0), back (1), or to reserve (2).';
+
+-- The ops that a branch has, the latest first, as dtm stores them.
+CREATE FUNCTION dtm.phases(mode "char", try text)
+RETURNS smallint[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN mode = 'm' THEN '{0}'::smallint[]
+	WHEN try <> '' THEN '{2,1,0}'::smallint[]
+	ELSE '{1,0}'::smallint[] END;
+COMMENT ON FUNCTION dtm.phases("char", text) IS
+'Used by views: the phases of a branch of this mode, with or without a try that dtm calls.';
+
+CREATE FUNCTION dtm.op_status_name(status "char")
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE status WHEN 'S' THEN 'succeed' WHEN 'F' THEN 'failed' ELSE 'prepared' END;
+COMMENT ON FUNCTION dtm.op_status_name("char") IS
+'Used by views: the word for an op''s status as the tables have it; prepared if they have none.';
 
 -- May the current user see what this role has begun?
 CREATE FUNCTION dtm.may_see(owner oid)
@@ -626,7 +859,7 @@ SELECT t.gid,
 	dtm.status_name(t.status) AS status,
 	pg_catalog.pg_get_userbyid(t.owner) AS owner,
 	t.created_at, t.submitted_at, t.finished_at,
-	t.deadline,
+	t.deadline, t.not_before, t.query_prepared,
 	t.reason, t.forced, t.concurrent,
 	t.timeout_to_fail, t.retry_interval, t.retry_limit, t.request_timeout,
 	t.branch_headers
@@ -639,37 +872,54 @@ CREATE VIEW dtm.branches WITH (security_barrier) AS
 SELECT t.gid,
 	b.branch_id,
 	dtm.op_name(t.mode, p.phase) AS op,
-	CASE o.status WHEN 'S' THEN 'succeed' WHEN 'F' THEN 'failed' ELSE 'prepared' END AS status,
-	CASE p.phase WHEN 0 THEN b.forward ELSE b.backward END AS address,
+	dtm.op_status_name(o.status) AS status,
+	CASE p.phase WHEN 0 THEN b.forward WHEN 1 THEN b.backward ELSE b.try END AS address,
 	coalesce(o.attempts, 0) AS attempts,
 	o.last_error, o.last_attempt,
 	CASE WHEN t.due IS NOT NULL THEN o.next_attempt END AS next_attempt,
 	coalesce(o.stuck, false) AS stuck
 FROM dtm.trans AS t
 JOIN dtm.branch AS b ON b.id = t.id
-CROSS JOIN (VALUES (1::smallint), (0::smallint)) AS p(phase)
+CROSS JOIN LATERAL pg_catalog.unnest(dtm.phases(t.mode, b.try)) AS p(phase)
 LEFT JOIN dtm.op AS o ON o.id = b.id AND o.branch = b.branch AND o.phase = p.phase
 WHERE dtm.may_see(t.owner)
-AND (t.mode <> 'm' OR p.phase = 0);
+UNION ALL
+SELECT t.gid, '00', 'msg',
+	dtm.op_status_name(o.status),
+	t.query_prepared,
+	coalesce(o.attempts, 0),
+	o.last_error, o.last_attempt,
+	CASE WHEN t.status = 'p' THEN o.next_attempt END,
+	coalesce(o.stuck, false)
+FROM dtm.trans AS t
+LEFT JOIN dtm.op AS o ON o.id = t.id AND o.branch = -1
+WHERE t.query_prepared IS NOT NULL AND dtm.may_see(t.owner);
 COMMENT ON VIEW dtm.branches IS
-'One row for each op of one''s own global transactions: a compensate and an action for each step of a saga. status: prepared (not ended; perhaps never called), succeed, failed (refused). attempts: calls that ended. next_attempt: after a failed one.';
+'One row for each op of one''s own global transactions: compensate and action for each step of a saga; try (if dtm calls it), cancel and confirm; rollback and commit; the action of a message, and its back-check: branch 00, op msg. status: prepared (not ended; perhaps never called), succeed, failed (refused). attempts: calls that ended. next_attempt: after a failed one.';
 
 CREATE VIEW dtm.stuck WITH (security_barrier) AS
 SELECT t.gid,
 	dtm.trans_type_name(t.mode) AS trans_type,
 	dtm.status_name(t.status) AS status,
-	b.branch_id,
-	dtm.op_name(t.mode, o.phase) AS op,
-	CASE o.phase WHEN 0 THEN b.forward ELSE b.backward END AS address,
+	coalesce(b.branch_id, '00') AS branch_id,
+	CASE WHEN o.branch = -1 THEN 'msg' ELSE dtm.op_name(t.mode, o.phase) END AS op,
+	CASE WHEN o.branch = -1 THEN t.query_prepared
+		ELSE CASE o.phase WHEN 0 THEN b.forward WHEN 1 THEN b.backward ELSE b.try END END AS address,
 	o.attempts, o.last_error, o.last_attempt, o.next_attempt,
 	t.created_at
 FROM dtm.trans AS t
 JOIN dtm.op AS o ON o.id = t.id
-JOIN dtm.branch AS b ON b.id = o.id AND b.branch = o.branch
+LEFT JOIN dtm.branch AS b ON b.id = o.id AND b.branch = o.branch
 WHERE t.due IS NOT NULL AND o.stuck AND o.status = 'p'
+AND (o.branch <> -1 OR t.status = 'p')
 AND dtm.may_see(t.owner);
 COMMENT ON VIEW dtm.stuck IS
 'Ops that have failed dtm.stuck_after times or more and must succeed: still retried, but somebody should look. Mend the branch, then dtm.retry_now(gid); or give up with dtm.force_stop(gid, reason).';
+
+CREATE VIEW dtm.topics AS
+SELECT topic, url, subscribed_at, subscribed_by FROM dtm.topic;
+COMMENT ON VIEW dtm.topics IS
+'Subscriptions: to whom messages to topic://<topic> are sent, in the order of subscribed_at. Made by dtm.subscribe, ended by dtm.unsubscribe.';
 
 CREATE VIEW dtm.secrets WITH (security_barrier) AS
 SELECT pg_catalog.pg_get_userbyid(s.role) AS role, s.name, s.set_at
@@ -725,6 +975,7 @@ SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
 	'submitted_at', t.submitted_at,
 	'finished_at', t.finished_at,
 	'deadline', t.deadline,
+	'not_before', t.not_before,
 	'concurrent', t.concurrent,
 	'timeout_to_fail', t.timeout_to_fail,
 	'retry_interval', t.retry_interval,
@@ -745,8 +996,8 @@ SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
 				'ops', (
 					SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
 							'op', dtm.op_name(t.mode, p.phase),
-							'address', CASE p.phase WHEN 0 THEN b.forward ELSE b.backward END,
-							'status', CASE o.status WHEN 'S' THEN 'succeed' WHEN 'F' THEN 'failed' ELSE 'prepared' END,
+							'address', CASE p.phase WHEN 0 THEN b.forward WHEN 1 THEN b.backward ELSE b.try END,
+							'status', dtm.op_status_name(o.status),
 							'attempts', coalesce(o.attempts, 0),
 							'failed_attempts', o.failed_attempts,
 							'stuck', CASE WHEN o.stuck THEN true END,
@@ -754,11 +1005,23 @@ SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
 							'next_attempt', o.next_attempt,
 							'last_error', o.last_error))
 						ORDER BY p.phase DESC)
-					FROM (VALUES (0::smallint), (1::smallint)) AS p(phase)
-					LEFT JOIN dtm.op AS o ON o.id = b.id AND o.branch = b.branch AND o.phase = p.phase
-					WHERE t.mode <> 'm' OR p.phase = 0))
+					FROM pg_catalog.unnest(dtm.phases(t.mode, b.try)) AS p(phase)
+					LEFT JOIN dtm.op AS o ON o.id = b.id AND o.branch = b.branch AND o.phase = p.phase))
 			ORDER BY b.branch)
 		FROM dtm.branch AS b WHERE b.id = t.id), '[]'::jsonb))
+	|| CASE WHEN t.query_prepared IS NULL THEN '{}'::jsonb ELSE pg_catalog.jsonb_build_object(
+	'query_prepared', (
+		SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+			'op', 'msg',
+			'address', t.query_prepared,
+			'status', dtm.op_status_name(o.status),
+			'attempts', coalesce(o.attempts, 0),
+			'stuck', CASE WHEN o.stuck THEN true END,
+			'last_attempt', o.last_attempt,
+			'next_attempt', o.next_attempt,
+			'last_error', o.last_error))
+		FROM (VALUES (t.id)) AS one(id)
+		LEFT JOIN dtm.op AS o ON o.id = one.id AND o.branch = -1)) END
 FROM dtm.trans AS t
 WHERE t.id = trans_id;
 END;
@@ -793,7 +1056,7 @@ REVOKE ALL ON SCHEMA dtm FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA dtm FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA dtm FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA dtm FROM PUBLIC;
-REVOKE ALL ON TYPE dtm.step FROM PUBLIC;
+REVOKE ALL ON TYPE dtm.step, dtm.tcc_step FROM PUBLIC;
 
 -- Default privileges of whoever installs this may have given more, to others.
 DO $do$
@@ -830,11 +1093,12 @@ END
 $do$;
 
 GRANT USAGE ON SCHEMA dtm TO pg_monitor;
-GRANT SELECT ON dtm.transactions, dtm.branches, dtm.stuck, dtm.workers, dtm.stats,
+GRANT SELECT ON dtm.transactions, dtm.branches, dtm.stuck, dtm.topics, dtm.workers, dtm.stats,
 	dtm.operation_log, dtm.allowed TO pg_monitor;
 GRANT EXECUTE ON FUNCTION dtm.trans_type_name("char"), dtm.status_name("char"),
-	dtm.op_name("char", smallint), dtm.may_see(oid), dtm.worker_list(),
+	dtm.op_name("char", smallint), dtm.phases("char", text), dtm.op_status_name("char"), dtm.may_see(oid), dtm.worker_list(),
 	dtm.status(text), dtm.query(text), dtm.wait(text, interval), dtm.doctor()
 	TO pg_monitor;
 
 SELECT pg_catalog.pg_extension_config_dump('dtm.allowed', '');
+SELECT pg_catalog.pg_extension_config_dump('dtm.topic', '');

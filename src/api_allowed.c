@@ -262,11 +262,15 @@ forget_allowed_of_table(Datum arg, Oid relation)
 Datum
 dtm_allowed_changed(PG_FUNCTION_ARGS)
 {
+	Relation	table;
+
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("dtm.allowed_changed must be called as a trigger"),
-				 errhint("It belongs to the table dtm.allowed.")));
+				 errhint("It belongs to the tables dtm.allowed and dtm.topic.")));
+
+	table = ((TriggerData *) fcinfo->context)->tg_relation;
 
 	/*
 	 * The right to write all data is not that to let roles have anything
@@ -275,9 +279,10 @@ dtm_allowed_changed(PG_FUNCTION_ARGS)
 	if (!superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to change dtm.allowed"),
-				 errhint("Ask a superuser to run dtm.allow or dtm.disallow.")));
-	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
+				 errmsg("permission denied to change dtm.%s",
+						RelationGetRelationName(table)),
+				 errhint("Ask a superuser to run dtm.allow, dtm.disallow, dtm.subscribe or dtm.unsubscribe.")));
+	CacheInvalidateRelcache(table);
 	return PointerGetDatum(NULL);
 }
 

@@ -22,7 +22,7 @@ dtm_fail(PG_FUNCTION_ARGS)
 			(errcode(ERRCODE_DTM_REFUSED),
 			 errmsg("%s", PG_ARGISNULL(0) ? "refused" :
 					text_to_cstring(PG_GETARG_TEXT_PP(0))),
-			 errhint("A branch has refused: its saga is rolled back.")));
+			 errhint("A branch has refused: its global transaction is rolled back.")));
 	PG_RETURN_VOID();
 }
 

@@ -24,7 +24,7 @@
 #include "settings.h"
 #include "shmem.h"
 
-#define MAX_ARGS 15
+#define MAX_ARGS 18
 #define LONGEST_DAYS 36525		/* a hundred years */
 
 typedef struct PlanText
@@ -36,19 +36,24 @@ typedef struct PlanText
 
 static const PlanText plan_texts[DTM_NPLANS] = {
 	[DTM_PLAN_FIND] = {
-		"SELECT id, owner, mode, status, concurrent, forced, reason, digest "
+		"SELECT id, owner, mode, status, concurrent, forced, reason, digest, "
+		" driven, query_prepared IS NOT NULL AND deadline "
+		"  OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() "
 		"FROM dtm.trans WHERE gid OPERATOR(pg_catalog.=) $1",
 		1, {TEXTOID}
 	},
 	[DTM_PLAN_BEGIN] = {
 		"INSERT INTO dtm.trans (gid, mode, status, owner, concurrent, due, "
 		" created_at, submitted_at, timeout_to_fail, deadline, retry_interval, "
-		" retry_limit, request_timeout, branch_headers, digest) "
-		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) "
+		" retry_limit, request_timeout, branch_headers, digest, driven, not_before, "
+		" query_prepared) "
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, "
+		" $16, $17, $18) "
 		"ON CONFLICT (gid) DO NOTHING RETURNING id",
-		15, {TEXTOID, CHAROID, CHAROID, OIDOID, BOOLOID, TIMESTAMPTZOID,
+		18, {TEXTOID, CHAROID, CHAROID, OIDOID, BOOLOID, TIMESTAMPTZOID,
 			TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, TIMESTAMPTZOID,
-		INTERVALOID, INT4OID, INTERVALOID, JSONBOID, BYTEAOID}
+			INTERVALOID, INT4OID, INTERVALOID, JSONBOID, BYTEAOID, BOOLOID,
+		TIMESTAMPTZOID, TEXTOID}
 	},
 	[DTM_PLAN_LOCK] = {
 		/* Two registrations at once must not take the same number. */
@@ -58,13 +63,30 @@ static const PlanText plan_texts[DTM_NPLANS] = {
 		1, {INT8OID}
 	},
 	[DTM_PLAN_LAST_BRANCH] = {
-		"SELECT branch FROM dtm.branch WHERE id OPERATOR(pg_catalog.=) $1 "
-		"ORDER BY branch DESC LIMIT 1",
+		"SELECT branch, branch_id FROM dtm.branch "
+		"WHERE id OPERATOR(pg_catalog.=) $1 ORDER BY branch DESC LIMIT 1",
 		1, {INT8OID}
 	},
+	[DTM_PLAN_CHILDREN] = {
+		/* $2: a branch, or '' for the whole; its last child, and is it there? */
+		"SELECT pg_catalog.max(branch_id) FILTER (WHERE "
+		"  pg_catalog.starts_with(branch_id, $2) AND pg_catalog.length(branch_id) "
+		"  OPERATOR(pg_catalog.=) (pg_catalog.length($2) OPERATOR(pg_catalog.+) 2)), "
+		" pg_catalog.bool_or(branch_id OPERATOR(pg_catalog.=) $2) "
+		"FROM dtm.branch WHERE id OPERATOR(pg_catalog.=) $1",
+		2, {INT8OID, TEXTOID}
+	},
+	[DTM_PLAN_BRANCH] = {
+		"SELECT forward, backward, payload FROM dtm.branch "
+		"WHERE id OPERATOR(pg_catalog.=) $1 AND branch_id OPERATOR(pg_catalog.=) $2",
+		2, {INT8OID, TEXTOID}
+	},
 	[DTM_PLAN_SUBMIT] = {
-		"UPDATE dtm.trans SET status = 's', submitted_at = $2, due = $2, "
-		" deadline = $2 OPERATOR(pg_catalog.+) timeout_to_fail "
+		/* Only a saga has a deadline after that. */
+		"UPDATE dtm.trans SET status = 's', submitted_at = $2, "
+		" due = GREATEST($2, not_before), "
+		" deadline = CASE WHEN mode OPERATOR(pg_catalog.=) 's'::pg_catalog.\"char\" "
+		"  THEN $2 OPERATOR(pg_catalog.+) timeout_to_fail END "
 		"WHERE id OPERATOR(pg_catalog.=) $1 "
 		"AND status OPERATOR(pg_catalog.=) 'p'::pg_catalog.\"char\"",
 		2, {INT8OID, TIMESTAMPTZOID}
@@ -101,6 +123,11 @@ static const PlanText plan_texts[DTM_NPLANS] = {
 	[DTM_PLAN_ALLOWED] = {
 		"SELECT role::pg_catalog.oid, prefix FROM dtm.allowed",
 		0, {InvalidOid}
+	},
+	[DTM_PLAN_SUBSCRIBERS] = {
+		"SELECT url FROM dtm.topic WHERE topic OPERATOR(pg_catalog.=) $1 "
+		"ORDER BY subscribed_at, url",
+		1, {TEXTOID}
 	},
 	[DTM_PLAN_SECRET] = {
 		"SELECT 1 FROM dtm.secret WHERE role OPERATOR(pg_catalog.=) $1 "
@@ -279,6 +306,8 @@ find_by_statement(const text *gid, DtmFound *found)
 	found->reason = dtm_api_text(7);
 	digest = dtm_api_value(8, &isnull);
 	found->digest = isnull ? NULL : DatumGetByteaPCopy(digest);
+	found->driven = DatumGetBool(dtm_api_value(9, &isnull));
+	found->can_be_asked = DatumGetBool(dtm_api_value(10, &isnull)) && !isnull;
 	SPI_freetuptable(SPI_tuptable);
 	return true;
 }

@@ -40,6 +40,8 @@ typedef enum DtmApiPlan
 	DTM_PLAN_BEGIN,
 	DTM_PLAN_LOCK,
 	DTM_PLAN_LAST_BRANCH,
+	DTM_PLAN_CHILDREN,
+	DTM_PLAN_BRANCH,
 	DTM_PLAN_SUBMIT,
 	DTM_PLAN_ABORT,
 	DTM_PLAN_FORCE_STOP,
@@ -47,6 +49,7 @@ typedef enum DtmApiPlan
 	DTM_PLAN_LOG,
 	DTM_PLAN_QUERY,
 	DTM_PLAN_ALLOWED,
+	DTM_PLAN_SUBSCRIBERS,
 	DTM_PLAN_SECRET,
 	DTM_PLAN_BARRIER,
 	DTM_PLAN_BARRIER_REASON,
@@ -76,6 +79,8 @@ typedef struct DtmFound
 	DtmStatus	status;
 	bool		concurrent;
 	bool		forced;
+	bool		driven;			/* dtm itself calls the tries and submits */
+	bool		can_be_asked;	/* prepared, but its back-check is due */
 	char	   *reason;			/* NULL: none */
 	bytea	   *digest;			/* NULL: none */
 } DtmFound;

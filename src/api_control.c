@@ -195,8 +195,9 @@ judge(Command command, const DtmFound *found)
 	switch (command)
 	{
 		case SUBMIT:
+			/* Started with its tries, it is submitted when they are done. */
 			if (found->status == DTM_PREPARED)
-				return CHANGE;
+				return found->driven ? NOTHING_TO_DO : CHANGE;
 			return found->status == DTM_SUBMITTED ||
 				found->status == DTM_SUCCEED ? NOTHING_TO_DO : ILLEGAL;
 
@@ -209,6 +210,8 @@ judge(Command command, const DtmFound *found)
 				found->status == DTM_FAILED ? NOTHING_TO_DO : ILLEGAL;
 
 		case RETRY_NOW:
+			if (found->status == DTM_PREPARED)
+				return found->driven || found->can_be_asked ? CHANGE : ILLEGAL;
 			return found->status == DTM_SUBMITTED ||
 				found->status == DTM_ABORTING ? CHANGE : ILLEGAL;
 

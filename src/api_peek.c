@@ -28,6 +28,7 @@
 #define COLUMN_OWNER		5
 #define COLUMN_CONCURRENT	6
 #define COLUMN_FORCED		7
+#define COLUMN_DRIVEN		8
 
 static void read_row(Relation trans, HeapTuple row, DtmFound *found);
 
@@ -74,6 +75,9 @@ read_row(Relation trans, HeapTuple row, DtmFound *found)
 												  &isnull));
 	found->forced = DatumGetBool(heap_getattr(row, COLUMN_FORCED, desc,
 											  &isnull));
+	found->driven = DatumGetBool(heap_getattr(row, COLUMN_DRIVEN, desc,
+											  &isnull));
+	found->can_be_asked = false;	/* nobody who waits wants to know */
 	value = heap_getattr(row, reason, desc, &isnull);
 	found->reason = isnull ? NULL : TextDatumGetCString(value);
 	found->digest = NULL;

@@ -1,5 +1,6 @@
 /*
- * api_step.c: dtm.step values, read, checked and stored as branches.
+ * api_step.c: dtm.step and dtm.tcc_step values, read, checked and stored as
+ * branches.
  *
  * A step may come from dtm.step() or from anywhere else (ROW(...)::dtm.step, a
  * table), so nothing is believed here that dtm.step() has checked already.
@@ -20,42 +21,97 @@
 
 #include "api_common.h"
 #include "api_step.h"
+#include "api_topic.h"
 
-/* The columns of the type dtm.step. */
+/* The columns of a step's type, behind its addresses. */
 enum
 {
-	STEP_ACTION,
-	STEP_COMPENSATE,
 	STEP_PAYLOAD,
 	STEP_HEADERS,
 	STEP_REQUEST_TIMEOUT,
 	STEP_RETRY_LIMIT,
-	STEP_COLUMNS
+	STEP_REST
+};
+
+#define STEP_COLUMNS	(DTM_PHASES + STEP_REST)
+
+const DtmStepKind dtm_saga_kind = {
+	.type = "dtm.step",
+	.example = "Write ARRAY[dtm.step('http://...', 'http://...')].",
+	.nobody = "dtm.step('')",
+	.naddresses = 2,
+	.address = {{"action", DTM_FORWARD}, {"compensate", DTM_BACKWARD}}
+};
+
+const DtmStepKind dtm_msg_kind = {
+	.type = "dtm.step",
+	.example = "Write ARRAY[dtm.step('http://...', payload => '{}')].",
+	.nobody = "dtm.step('')",
+	.message = true,
+	.naddresses = 2,
+	.address = {{"action", DTM_FORWARD}, {"compensate", DTM_BACKWARD}}
+};
+
+const DtmStepKind dtm_tcc_kind = {
+	.type = "dtm.tcc_step",
+	.example = "Write ARRAY[dtm.tcc_step(try => 'http://...', confirm => 'http://...', cancel => 'http://...')].",
+	.nobody = "dtm.tcc_step('', '', '')",
+	.naddresses = 3,
+	.address = {{"try", DTM_TRY}, {"confirm", DTM_FORWARD}, {"cancel", DTM_BACKWARD}}
+};
+
+const DtmStepKind dtm_tcc_branch_kind = {
+	.naddresses = 2,
+	.address = {{"confirm", DTM_FORWARD}, {"cancel", DTM_BACKWARD}}
+};
+
+const DtmStepKind dtm_msg_branch_kind = {
+	.message = true,
+	.naddresses = 1,
+	.address = {{"action", DTM_FORWARD}}
 };
 
 /* The columns of dtm.branch that a step fills, and how many rows at most. */
-#define BRANCH_COLUMNS	10
+#define BRANCH_COLUMNS	11
 #define BRANCH_ROWS		8
 
 PG_FUNCTION_INFO_V1(dtm_step);
+PG_FUNCTION_INFO_V1(dtm_tcc_step);
 
+static Datum make_step(FunctionCallInfo fcinfo, const DtmStepKind *kind);
 static void must_not_be_null(const char *place);
 static bytea *payload_argument(FunctionCallInfo fcinfo, int n);
-static bytea *payload_of_text(char *json);
-static void read_step(HeapTupleHeader tuple, TupleDesc desc, int number,
-					  DtmStep *step);
+static void read_step(HeapTupleHeader tuple, TupleDesc desc,
+					  const DtmStepKind *kind, int number, DtmStep *step);
+static void check_message(const DtmStep *step, int number);
 static SPIPlanPtr insert_plan(int nrows);
 
-/*
- * step() in all its forms. Only payloads given as text need to be checked:
- * types json and jsonb are JSON already.
- */
+/* step(action, compensate, ...), step(action, ...) */
 Datum
 dtm_step(PG_FUNCTION_ARGS)
 {
+	return make_step(fcinfo, &dtm_saga_kind);
+}
+
+/* tcc_step(try, confirm, cancel, ...) */
+Datum
+dtm_tcc_step(PG_FUNCTION_ARGS)
+{
+	return make_step(fcinfo, &dtm_tcc_kind);
+}
+
+/*
+ * Only payloads given as text need to be checked: types json and jsonb are
+ * JSON already.
+ */
+static Datum
+make_step(FunctionCallInfo fcinfo, const DtmStepKind *kind)
+{
 	TupleDesc	desc = fcinfo->flinfo->fn_extra;
 	Datum		values[STEP_COLUMNS];
-	bool		nulls[STEP_COLUMNS];
+	bool		nulls[STEP_COLUMNS] = {false};
+	Datum	   *rest = values + kind->naddresses;
+	bool	   *rest_null = nulls + kind->naddresses;
 	DtmStep		step;
 
 	if (desc == NULL)
@@ -63,49 +119,49 @@ dtm_step(PG_FUNCTION_ARGS)
 		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 
 		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
-			desc->natts != STEP_COLUMNS)
-			elog(ERROR, "dtm.step is not the type that this library knows");
+			desc->natts != kind->naddresses + STEP_REST)
+			elog(ERROR, "%s is not the type that this library knows", kind->type);
 		desc = BlessTupleDesc(CreateTupleDescCopy(desc));
 		fcinfo->flinfo->fn_extra = desc;
 		MemoryContextSwitchTo(old);
 	}
 
-	dtm_step_of_arguments(fcinfo, 0, PG_NARGS(), &step);
-	values[STEP_ACTION] = PointerGetDatum(step.action);
-	values[STEP_COMPENSATE] = PointerGetDatum(step.compensate);
-	values[STEP_PAYLOAD] = PointerGetDatum(step.payload);
-	values[STEP_HEADERS] = JsonbPGetDatum(step.headers);
-	values[STEP_REQUEST_TIMEOUT] = IntervalPGetDatum(step.request_timeout);
-	values[STEP_RETRY_LIMIT] = Int32GetDatum(step.retry_limit);
-	nulls[STEP_ACTION] = false;
-	nulls[STEP_COMPENSATE] = false;
-	nulls[STEP_PAYLOAD] = step.payload == NULL;
-	nulls[STEP_HEADERS] = step.headers == NULL;
-	nulls[STEP_REQUEST_TIMEOUT] = step.request_timeout == NULL;
-	nulls[STEP_RETRY_LIMIT] = step.retry_limit == 0;
+	dtm_step_of_arguments(fcinfo, 0, PG_NARGS(), kind, &step);
+	for (int i = 0; i < kind->naddresses; i++)
+		values[i] = PointerGetDatum(step.address[kind->address[i].phase]);
+	rest[STEP_PAYLOAD] = PointerGetDatum(step.payload);
+	rest[STEP_HEADERS] = JsonbPGetDatum(step.headers);
+	rest[STEP_REQUEST_TIMEOUT] = IntervalPGetDatum(step.request_timeout);
+	rest[STEP_RETRY_LIMIT] = Int32GetDatum(step.retry_limit);
+	rest_null[STEP_PAYLOAD] = step.payload == NULL;
+	rest_null[STEP_HEADERS] = step.headers == NULL;
+	rest_null[STEP_REQUEST_TIMEOUT] = step.request_timeout == NULL;
+	rest_null[STEP_RETRY_LIMIT] = step.retry_limit == 0;
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }
 
 void
 dtm_step_of_arguments(FunctionCallInfo fcinfo, int first, int nargs,
-					  DtmStep *step)
+					  const DtmStepKind *kind, DtmStep *step)
 {
 	/* The forms, by their number of arguments: see the header. */
-	bool		has_body = nargs == 7;
-	bool		has_compensate = nargs >= 6;
-	int			payload = first + (has_compensate ? 2 : 1);
+	bool		has_body = nargs == kind->naddresses + STEP_REST + 1;
+	int			naddresses = nargs - STEP_REST - (has_body ? 1 : 0);
+	int			payload = first + naddresses;
 	int			rest = payload + (has_body ? 2 : 1);
 
 	memset(step, 0, sizeof(*step));
-	if (PG_ARGISNULL(first))
-		must_not_be_null("action");
-	step->action = PG_GETARG_TEXT_PP(first);
-	if (!has_compensate)
-		step->compensate = cstring_to_text("");
-	else if (PG_ARGISNULL(first + 1))
-		must_not_be_null("compensate");
-	else
-		step->compensate = PG_GETARG_TEXT_PP(first + 1);
+	for (int i = 0; i < kind->naddresses; i++)
+	{
+		text	  **address = &step->address[kind->address[i].phase];
+
+		if (i >= naddresses)
+			*address = cstring_to_text("");
+		else if (PG_ARGISNULL(first + i))
+			must_not_be_null(kind->address[i].name);
+		else
+			*address = PG_GETARG_TEXT_PP(first + i);
+	}
 
 	if (!PG_ARGISNULL(payload))
 	{
@@ -160,12 +216,11 @@ payload_argument(FunctionCallInfo fcinfo, int n)
 			dtm_check_json(json, "argument payload");
 			break;
 	}
-	return payload_of_text(json);
+	return dtm_payload_of_text(json);
 }
 
-/* Branches read UTF-8, whatever this database speaks. */
-static bytea *
-payload_of_text(char *json)
+bytea *
+dtm_payload_of_text(const char *json)
 {
 	char	   *utf8 = pg_server_to_any(json, strlen(json), PG_UTF8);
 	int			size = strlen(utf8);
@@ -177,7 +232,8 @@ payload_of_text(char *json)
 }
 
 int
-dtm_read_steps(Oid user, ArrayType *array, DtmStep **steps)
+dtm_read_steps(Oid user, ArrayType *array, const DtmStepKind *kind,
+			   DtmStep **steps)
 {
 	Oid			type = ARR_ELEMTYPE(array);
 	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
@@ -185,15 +241,15 @@ dtm_read_steps(Oid user, ArrayType *array, DtmStep **steps)
 	bool	   *nulls;
 	int			n;
 
-	if (desc->natts != STEP_COLUMNS)
-		elog(ERROR, "dtm.step is not the type that this library knows");
+	if (desc->natts != kind->naddresses + STEP_REST)
+		elog(ERROR, "%s is not the type that this library knows", kind->type);
 	deconstruct_array(array, type, -1, false, TYPALIGN_DOUBLE, &elements, &nulls,
 					  &n);
 	if (n == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("steps: must not be empty"),
-				 errhint("Write ARRAY[dtm.step('http://...', 'http://...')].")));
+				 errhint("%s", kind->example)));
 
 	*steps = palloc(n * sizeof(DtmStep));
 	for (int i = 0; i < n; i++)
@@ -202,21 +258,25 @@ dtm_read_steps(Oid user, ArrayType *array, DtmStep **steps)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("step %d: must not be NULL", i + 1),
-					 errhint("Write dtm.step(''), which calls nobody, for a step without effect.")));
-		read_step(DatumGetHeapTupleHeader(elements[i]), desc, i + 1,
+					 errhint("Write %s, which calls nobody, for a step without effect.",
+							 kind->nobody)));
+		read_step(DatumGetHeapTupleHeader(elements[i]), desc, kind, i + 1,
 				  &(*steps)[i]);
-		dtm_check_step(user, &(*steps)[i], i + 1);
+		dtm_check_step(user, kind, &(*steps)[i], i + 1);
 	}
 	ReleaseTupleDesc(desc);
 	return n;
 }
 
 static void
-read_step(HeapTupleHeader header, TupleDesc desc, int number, DtmStep *step)
+read_step(HeapTupleHeader header, TupleDesc desc, const DtmStepKind *kind,
+		  int number, DtmStep *step)
 {
 	HeapTupleData tuple;
 	Datum		values[STEP_COLUMNS];
 	bool		nulls[STEP_COLUMNS];
+	Datum	   *rest = values + kind->naddresses;
+	bool	   *rest_null = nulls + kind->naddresses;
 
 	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
 	ItemPointerSetInvalid(&tuple.t_self);
@@ -224,36 +284,65 @@ read_step(HeapTupleHeader header, TupleDesc desc, int number, DtmStep *step)
 	tuple.t_data = header;
 	heap_deform_tuple(&tuple, desc, values, nulls);
 
-	if (nulls[STEP_ACTION])
-		must_not_be_null(dtm_place(number, "action"));
-	if (nulls[STEP_COMPENSATE])
-		must_not_be_null(dtm_place(number, "compensate"));
-
-	step->action = DatumGetTextPP(values[STEP_ACTION]);
-	step->compensate = DatumGetTextPP(values[STEP_COMPENSATE]);
-	step->payload = nulls[STEP_PAYLOAD] ? NULL :
-		DatumGetByteaPP(values[STEP_PAYLOAD]);
-	step->headers = nulls[STEP_HEADERS] ? NULL :
-		DatumGetJsonbP(values[STEP_HEADERS]);
-	step->request_timeout = nulls[STEP_REQUEST_TIMEOUT] ? NULL :
-		DatumGetIntervalP(values[STEP_REQUEST_TIMEOUT]);
-	step->retry_limit = nulls[STEP_RETRY_LIMIT] ? 0 :
-		dtm_retry_limit(DatumGetInt32(values[STEP_RETRY_LIMIT]),
-						dtm_place(number, "retry_limit"));
-	step->predecessors = NULL;
+	memset(step, 0, sizeof(*step));
+	for (int i = 0; i < kind->naddresses; i++)
+	{
+		if (nulls[i])
+			must_not_be_null(dtm_place(number, kind->address[i].name));
+		step->address[kind->address[i].phase] = DatumGetTextPP(values[i]);
+	}
+	if (!rest_null[STEP_PAYLOAD])
+		step->payload = DatumGetByteaPP(rest[STEP_PAYLOAD]);
+	if (!rest_null[STEP_HEADERS])
+		step->headers = DatumGetJsonbP(rest[STEP_HEADERS]);
+	if (!rest_null[STEP_REQUEST_TIMEOUT])
+		step->request_timeout = DatumGetIntervalP(rest[STEP_REQUEST_TIMEOUT]);
+	if (!rest_null[STEP_RETRY_LIMIT])
+		step->retry_limit = dtm_retry_limit(DatumGetInt32(rest[STEP_RETRY_LIMIT]),
+											dtm_place(number, "retry_limit"));
 }
 
 void
-dtm_check_step(Oid user, const DtmStep *step, int number)
+dtm_check_step(Oid user, const DtmStepKind *kind, const DtmStep *step,
+			   int number)
 {
-	dtm_check_address(user, step->action, step->payload, number, "action");
-	dtm_check_address(user, step->compensate, step->payload, number,
-					  "compensate");
+	for (int i = 0; i < kind->naddresses; i++)
+	{
+		text	   *address = step->address[kind->address[i].phase];
+
+		/* The subscribers are checked when they take the topic's place. */
+		if (!kind->message || !dtm_is_topic(address))
+			dtm_check_address(user, address, step->payload, number,
+							  kind->address[i].name);
+	}
+	if (kind->message)
+		check_message(step, number);
 	if (step->headers != NULL)
 		dtm_check_headers(step->headers, dtm_place(number, "headers"));
 	if (step->request_timeout != NULL)
 		(void) dtm_interval_us(step->request_timeout,
 							   dtm_place(number, "request_timeout"));
+}
+
+static void
+check_message(const DtmStep *step, int number)
+{
+	text	   *compensate = step->address[DTM_BACKWARD];
+
+	if (compensate != NULL && VARSIZE_ANY_EXHDR(compensate) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s: a message is never undone",
+						dtm_place(number, "compensate")),
+				 errhint("Leave it out, or start a saga: dtm.saga(...).")));
+}
+
+static Datum
+address_value(const DtmStep *step, DtmPhase phase)
+{
+	text	   *address = step->address[phase];
+
+	return PointerGetDatum(address != NULL ? address : cstring_to_text(""));
 }
 
 void
@@ -274,20 +363,22 @@ dtm_store_steps(int64 id, int first, const DtmStep *steps, int nsteps)
 			int			branch = first + done + row;
 			Datum	   *value = &values[row * BRANCH_COLUMNS];
 			char	   *null = &nulls[row * BRANCH_COLUMNS];
-			char		branch_id[16];
+			char		number[16];
 
-			snprintf(branch_id, sizeof(branch_id), "%02d", branch + 1);
+			snprintf(number, sizeof(number), "%02d", branch + 1);
 			memset(null, ' ', BRANCH_COLUMNS);
 			value[0] = Int64GetDatum(id);
 			value[1] = Int32GetDatum(branch);
-			value[2] = CStringGetTextDatum(branch_id);
-			value[3] = PointerGetDatum(step->action);
-			value[4] = PointerGetDatum(step->compensate);
+			value[2] = CStringGetTextDatum(step->branch_id != NULL ?
+										   step->branch_id : number);
+			value[3] = address_value(step, DTM_FORWARD);
+			value[4] = address_value(step, DTM_BACKWARD);
 			value[5] = PointerGetDatum(step->predecessors);
 			value[6] = IntervalPGetDatum(step->request_timeout);
 			value[7] = Int32GetDatum(step->retry_limit);
 			value[8] = JsonbPGetDatum(step->headers);
 			value[9] = PointerGetDatum(step->payload);
+			value[10] = address_value(step, DTM_TRY);
 			if (step->predecessors == NULL)
 				null[5] = 'n';
 			if (step->request_timeout == NULL)
@@ -307,13 +398,13 @@ dtm_store_steps(int64 id, int first, const DtmStep *steps, int nsteps)
 	}
 }
 
-/* INSERT INTO dtm.branch VALUES ($1, ...), ($11, ...), ..., once per length. */
+/* INSERT INTO dtm.branch VALUES ($1, ...), ($12, ...), ..., once per length. */
 static SPIPlanPtr
 insert_plan(int nrows)
 {
 	static const Oid column_types[BRANCH_COLUMNS] = {
 		INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4ARRAYOID, INTERVALOID,
-		INT4OID, JSONBOID, BYTEAOID
+		INT4OID, JSONBOID, BYTEAOID, TEXTOID
 	};
 	static SPIPlanPtr plans[BRANCH_ROWS + 1];
 
@@ -327,7 +418,7 @@ insert_plan(int nrows)
 		appendStringInfoString(&sql,
 							   "INSERT INTO dtm.branch (id, branch, branch_id, "
 							   "forward, backward, predecessors, request_timeout, "
-							   "retry_limit, branch_headers, payload) VALUES ");
+							   "retry_limit, branch_headers, payload, try) VALUES ");
 		for (int row = 0; row < nrows; row++)
 		{
 			for (int i = 0; i < BRANCH_COLUMNS; i++)

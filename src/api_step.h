@@ -12,10 +12,35 @@
 
 #include "trans.h"
 
+/*
+ * What one step of a mode has: the addresses in the order of the type's
+ * columns, or of the function's arguments; behind them come payload, [body,]
+ * headers, request_timeout and retry_limit.
+ */
+typedef struct DtmStepKind
+{
+	const char *type;			/* NULL: there is only a function */
+	const char *example;		/* a hint for those who pass no steps */
+	const char *nobody;			/* and for those who pass NULL: how to call nobody */
+	bool		message;		/* never undone, and may go to a topic */
+	int			naddresses;
+	struct
+	{
+		const char *name;
+		DtmPhase	phase;
+	}			address[DTM_PHASES];
+} DtmStepKind;
+
+extern const DtmStepKind dtm_saga_kind;
+extern const DtmStepKind dtm_msg_kind;
+extern const DtmStepKind dtm_tcc_kind;
+extern const DtmStepKind dtm_tcc_branch_kind;
+extern const DtmStepKind dtm_msg_branch_kind;
+
 typedef struct DtmStep
 {
-	text	   *action;
-	text	   *compensate;
+	const char *branch_id;		/* NULL: its number, with two digits */
+	text	   *address[DTM_PHASES];	/* by phase; NULL: the mode has none */
 	bytea	   *payload;		/* NULL: none */
 	Jsonb	   *headers;		/* NULL: none */
 	Interval   *request_timeout;	/* NULL: the transaction's */
@@ -23,21 +48,24 @@ typedef struct DtmStep
 	ArrayType  *predecessors;	/* indexes from 0; NULL: none */
 } DtmStep;
 
-/* Take an array of dtm.step apart and check every part of it. */
-extern int	dtm_read_steps(Oid user, ArrayType *array, DtmStep **steps);
+/* Take an array of the kind's type apart and check every part of it. */
+extern int	dtm_read_steps(Oid user, ArrayType *array, const DtmStepKind *kind,
+						   DtmStep **steps);
 
 /* step: its number from 1, or 0 when there is only one. */
-extern void dtm_check_step(Oid user, const DtmStep *step, int number);
+extern void dtm_check_step(Oid user, const DtmStepKind *kind,
+						   const DtmStep *step, int number);
 
 /*
- * A step from a function's arguments, which may have three forms:
- *	7: action, compensate, payload text, body, headers, request_timeout, retry_limit
- *	6: action, compensate, payload json/jsonb, headers, request_timeout, retry_limit
- *	5: action, payload json/jsonb, headers, request_timeout, retry_limit
- * Not checked yet, but for what no dtm.step may be.
+ * A step from a function's arguments. There are up to three forms: payload as
+ * text and then body; payload as json or jsonb; the same without the last
+ * address. Not checked yet, but for what no step may be.
  */
 extern void dtm_step_of_arguments(FunctionCallInfo fcinfo, int first, int nargs,
-								  DtmStep *step);
+								  const DtmStepKind *kind, DtmStep *step);
+
+/* JSON as a payload: in UTF-8, whatever this database speaks. */
+extern bytea *dtm_payload_of_text(const char *json);
 
 /* Which step waits for which: {"3": [1, 2]}. */
 extern void dtm_read_orders(Jsonb *orders, DtmStep *steps, int nsteps);

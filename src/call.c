@@ -40,6 +40,7 @@ static DtmTime executors_from;	/* none is asked for before */
 static bool starts_left;		/* calls that could start wait for the next round */
 
 static DtmTargets *targets_of(const DtmCall *call);
+static void forget_call(DtmTrans *trans, int branch, DtmPhase phase);
 static void drive_http(DtmTime now);
 static void start_http(DtmCall *call, DtmTime now);
 static bool needs_tables(const DtmCall *call);
@@ -123,7 +124,7 @@ dtm_calls_configure(void)
 void
 dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase)
 {
-	DtmBranch  *b = &trans->branches[branch];
+	const char *written = dtm_address_of(trans, branch, phase);
 	MemoryContext context = AllocSetContextCreate(calls_context, "dtm call",
 												  ALLOCSET_SMALL_SIZES);
 	DtmCall    *call = MemoryContextAllocZero(context, sizeof(DtmCall));
@@ -137,12 +138,16 @@ dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase)
 	call->branch = branch;
 	call->phase = phase;
 	call->executor = -1;
-	call->timeout = b->request_timeout > 0 ? b->request_timeout
-		: trans->request_timeout;
-	b->op[phase].call = call;
+	call->timeout = trans->request_timeout;
+	if (branch != DTM_WHOLE && trans->branches[branch].request_timeout > 0)
+		call->timeout = trans->branches[branch].request_timeout;
+	dtm_op_of(trans, branch, phase)->call = call;
 
 	/* Checked when it was registered; a row may still say anything. */
-	if (!dtm_address_parse(b->address[phase], &address, &reason))
+	if (!dtm_address_parse(written, &address, &reason))
+		address.transport = DTM_CALL_UNKNOWN;
+	/* An executor runs branches. */
+	if (branch == DTM_WHOLE && address.transport != DTM_CALL_HTTP)
 		address.transport = DTM_CALL_UNKNOWN;
 	call->transport = address.transport;
 
@@ -172,7 +177,7 @@ dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase)
 bool
 dtm_call_withdraw(DtmTrans *trans, int branch, DtmPhase phase)
 {
-	DtmCall    *call = trans->branches[branch].op[phase].call;
+	DtmCall    *call = dtm_op_of(trans, branch, phase)->call;
 
 	if (call == NULL || call->waiting.in_flight)
 		return false;
@@ -182,9 +187,9 @@ dtm_call_withdraw(DtmTrans *trans, int branch, DtmPhase phase)
 }
 
 bool
-dtm_call_can_wait(const DtmTrans *trans, int branch, DtmPhase phase)
+dtm_call_can_wait(DtmTrans *trans, int branch, DtmPhase phase)
 {
-	const DtmCall *call = trans->branches[branch].op[phase].call;
+	const DtmCall *call = dtm_op_of(trans, branch, phase)->call;
 
 	return call != NULL && !call->waiting.in_flight &&
 		(dtm_target_is_open(&call->waiting) ||
@@ -194,7 +199,7 @@ dtm_call_can_wait(const DtmTrans *trans, int branch, DtmPhase phase)
 void
 dtm_call_hurry(DtmTrans *trans, int branch, DtmPhase phase)
 {
-	const DtmCall *call = trans->branches[branch].op[phase].call;
+	const DtmCall *call = dtm_op_of(trans, branch, phase)->call;
 
 	if (call != NULL && !call->waiting.in_flight)
 		dtm_target_hurry(targets_of(call), &call->waiting);
@@ -216,21 +221,25 @@ targets_of(const DtmCall *call)
 void
 dtm_calls_forget(DtmTrans *trans)
 {
+	forget_call(trans, DTM_WHOLE, DTM_FORWARD);
 	for (int branch = 0; branch < trans->nbranches; branch++)
 	{
 		for (int phase = 0; phase < DTM_PHASES; phase++)
-		{
-			DtmCall    *call = trans->branches[branch].op[phase].call;
+			forget_call(trans, branch, phase);
+	}
+}
 
-			if (call == NULL)
-				continue;
-			if (!dtm_call_withdraw(trans, branch, phase))
-			{
-				/* It ends by itself, and then nobody is told. */
-				call->trans = NULL;
-				trans->branches[branch].op[phase].call = NULL;
-			}
-		}
+static void
+forget_call(DtmTrans *trans, int branch, DtmPhase phase)
+{
+	DtmOp	   *op = dtm_op_of(trans, branch, phase);
+	DtmCall    *call = op->call;
+
+	if (call != NULL && !dtm_call_withdraw(trans, branch, phase))
+	{
+		/* It ends by itself, and then nobody is told. */
+		call->trans = NULL;
+		op->call = NULL;
 	}
 }
 
@@ -318,7 +327,9 @@ start_http(DtmCall *call, DtmTime now)
 		PG_END_TRY();
 	}
 	MemoryContextSwitchTo(before);
-	DTM_POINT(call->phase == DTM_FORWARD ? "worker-action-sent"
+	DTM_POINT(call->branch == DTM_WHOLE ? "worker-check-sent"
+			  : call->phase == DTM_TRY ? "worker-try-sent"
+			  : call->phase == DTM_FORWARD ? "worker-action-sent"
 			  : "worker-compensate-sent");
 
 	if (!started)
@@ -333,10 +344,15 @@ start_http(DtmCall *call, DtmTime now)
 static bool
 needs_tables(const DtmCall *call)
 {
-	const DtmBranch *branch = &call->trans->branches[call->branch];
+	const DtmBranch *branch;
 
+	if (names_secret(call->trans->headers))
+		return true;
+	if (call->branch == DTM_WHOLE)
+		return false;
+	branch = &call->trans->branches[call->branch];
 	return (branch->payload == NULL && branch->payload_size > 0) ||
-		names_secret(call->trans->headers) || names_secret(branch->headers);
+		names_secret(branch->headers);
 }
 
 static bool
@@ -381,8 +397,8 @@ static char *
 build_url(const DtmCall *call)
 {
 	const DtmTrans *trans = call->trans;
-	const DtmBranch *branch = &trans->branches[call->branch];
-	const char *address = dtm_to_utf8(branch->address[call->phase]);
+	const char *address = dtm_to_utf8(dtm_address_of(trans, call->branch,
+													 call->phase));
 	const char *query = strchr(address, '?');
 	StringInfoData url;
 
@@ -395,8 +411,10 @@ build_url(const DtmCall *call)
 	appendStringInfoString(&url, "gid=");
 	append_encoded(&url, dtm_to_utf8(trans->gid));
 	appendStringInfo(&url, "&trans_type=%s&branch_id=%s&op=%s",
-					 dtm_mode_name(trans->mode), branch->branch_id,
-					 dtm_op_name(trans->mode, call->phase));
+					 dtm_mode_name(trans->mode),
+					 dtm_branch_id_of(trans, call->branch),
+					 call->branch == DTM_WHOLE ? "msg"
+					 : dtm_op_name(trans->mode, call->phase));
 	return url.data;
 }
 
@@ -404,18 +422,18 @@ static void
 build_headers(DtmCall *call)
 {
 	const DtmTrans *trans = call->trans;
-	const DtmBranch *branch = &trans->branches[call->branch];
+	const char *own = call->branch == DTM_WHOLE ? NULL
+		: trans->branches[call->branch].headers;
 	const char **headers;
 	const char **next;
 
 	headers = palloc(sizeof(char *) * (count_headers(trans->headers) +
-									   count_headers(branch->headers) + 1));
+									   count_headers(own) + 1));
 	next = headers;
-	if (!names_content_type(trans->headers) &&
-		!names_content_type(branch->headers))
+	if (!names_content_type(trans->headers) && !names_content_type(own))
 		*next++ = "Content-Type: application/json";
 	next = append_headers(next, trans->headers, call);
-	next = append_headers(next, branch->headers, call);
+	next = append_headers(next, own, call);
 	call->request.headers = headers;
 	call->request.nheaders = (int) (next - headers);
 }
@@ -485,9 +503,12 @@ count_headers(const char *headers)
 static void
 read_payload(DtmCall *call)
 {
-	const DtmBranch *branch = &call->trans->branches[call->branch];
+	const DtmBranch *branch;
 	DtmHttpRequest *request = &call->request;
 
+	if (call->branch == DTM_WHOLE)
+		return;
+	branch = &call->trans->branches[call->branch];
 	if (branch->payload_size == 0)
 		return;
 	if (branch->payload != NULL)
@@ -587,7 +608,7 @@ end_call(DtmCall *call, DtmTargets *targets, DtmAnswer answer, bool answered,
 		free_call(call);
 		return;
 	}
-	trans->branches[branch].op[phase].call = NULL;
+	dtm_op_of(trans, branch, phase)->call = NULL;
 	call->trans = NULL;
 	call_ended(trans, branch, phase, answer, error, recorded);
 	free_call(call);
@@ -606,6 +627,7 @@ fail_limited(DtmCall *call, DtmTargets *targets, const char *error,
 	{
 		DtmTrans   *trans;
 		int			branch;
+		DtmPhase	phase;
 	} Op;
 	Op		   *ops;
 	int			nops = 0;
@@ -633,11 +655,13 @@ fail_limited(DtmCall *call, DtmTargets *targets, const char *error,
 			continue;
 		ops[i].trans = other->trans;
 		ops[i].branch = other->branch;
+		ops[i].phase = other->phase;
 		i++;
 	}
 	for (i = 0; i < nops; i++)
 	{
-		DtmCall    *other = ops[i].trans->branches[ops[i].branch].op[DTM_FORWARD].call;
+		DtmCall    *other = dtm_op_of(ops[i].trans, ops[i].branch,
+									  ops[i].phase)->call;
 
 		if (other == NULL || other->waiting.target != call->waiting.target)
 			continue;
@@ -650,9 +674,13 @@ fail_limited(DtmCall *call, DtmTargets *targets, const char *error,
 static bool
 is_limited(const DtmCall *call)
 {
-	return call->phase == DTM_FORWARD && !call->waiting.in_flight &&
-		(call->trans->retry_limit > 0 ||
-		 call->trans->branches[call->branch].retry_limit > 0);
+	const DtmTrans *trans = call->trans;
+	bool		may_refuse = call->phase == DTM_TRY ||
+		(trans->mode == DTM_SAGA && call->phase == DTM_FORWARD);
+
+	return may_refuse && !call->waiting.in_flight &&
+		(trans->retry_limit > 0 ||
+		 trans->branches[call->branch].retry_limit > 0);
 }
 
 /* It was not made: its transaction may ask for it again. */
@@ -666,7 +694,7 @@ return_call(DtmCall *call, DtmTargets *targets, const char *why)
 	dtm_target_forget(targets, &call->waiting);
 	if (trans != NULL)
 	{
-		trans->branches[branch].op[phase].call = NULL;
+		dtm_op_of(trans, branch, phase)->call = NULL;
 		call->trans = NULL;
 		call_returned(trans, branch, phase, why);
 	}
@@ -677,7 +705,7 @@ static void
 free_call(DtmCall *call)
 {
 	if (call->trans != NULL)
-		call->trans->branches[call->branch].op[call->phase].call = NULL;
+		dtm_op_of(call->trans, call->branch, call->phase)->call = NULL;
 	MemoryContextDelete(call->context);
 }
 

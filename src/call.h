@@ -19,7 +19,7 @@ typedef struct DtmCall
 {
 	DtmWaiting	waiting;		/* first: the target gives this back */
 	DtmTrans   *trans;			/* NULL: nobody wants the result any more */
-	int			branch;
+	int			branch;			/* or DTM_WHOLE */
 	DtmPhase	phase;
 	DtmTransport transport;
 	int64		timeout;		/* ms */
@@ -52,8 +52,7 @@ extern bool dtm_call_withdraw(DtmTrans *trans, int branch, DtmPhase phase);
  * Could it as well wait in the table? It is queued at a server that does not
  * answer at present, or behind more calls than that one can soon take.
  */
-extern bool dtm_call_can_wait(const DtmTrans *trans, int branch,
-							  DtmPhase phase);
+extern bool dtm_call_can_wait(DtmTrans *trans, int branch, DtmPhase phase);
 
 /* Somebody says "now": a queued call does not wait for a pause to end. */
 extern void dtm_call_hurry(DtmTrans *trans, int branch, DtmPhase phase);

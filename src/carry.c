@@ -2,7 +2,7 @@
  * carry.c: carrying out what deciding has decided.
  *
  * An event comes in (a transaction was read, a call has ended, a time has come,
- * a user changed a row), dtm_saga_decide says what follows, and this file does
+ * a user changed a row), dtm_decide says what follows, and this file does
  * it in the order that durability demands:
  *
  *	 - A call that needs no new status is queued at once. The success of the
@@ -45,7 +45,8 @@ static void call_returned(DtmTrans *trans, int branch, DtmPhase phase,
 static void count_answer(DtmAnswer answer);
 static void hurry_queued(DtmTrans *trans);
 static void apply(DtmHeld *held, DtmEvent *event);
-static void withdraw_queued_actions(DtmHeld *held, DtmTime now);
+static void take_back_waiting(DtmHeld *held);
+static void withdraw_queued(DtmHeld *held, DtmPhase phase, DtmTime now);
 static void note_reason(DtmHeld *held, const DtmPlan *plan);
 
 void
@@ -98,9 +99,12 @@ dtm_carry_take(const DtmLoaded *loaded, DtmTime now)
 	{
 		held->is_doubted = false;
 
-		/* While it is prepared, branches join it: take it up anew. */
-		if (held->trans->stored_status == DTM_PREPARED &&
-			held->trans->running == 0)
+		/*
+		 * While it is prepared, branches join it: take it up anew. Nothing is
+		 * lost, but for a back-check that is asked again. Where tries are ours,
+		 * all branches were there from the beginning.
+		 */
+		if (held->trans->stored_status == DTM_PREPARED && !held->trans->driven)
 			dtm_carry_let_go(held);
 		else
 		{
@@ -110,7 +114,7 @@ dtm_carry_take(const DtmLoaded *loaded, DtmTime now)
 		}
 	}
 
-	if (dtm_status_is_final(trans->status) || trans->mode != DTM_SAGA)
+	if (dtm_status_is_final(trans->status) || !dtm_mode_is_known(trans->mode))
 	{
 		/* A user has ended it: whoever waits may know. */
 		dtm_outcome_broadcast(trans->id);
@@ -147,6 +151,10 @@ merge(DtmHeld *held, const DtmLoaded *again, DtmTime now)
 	if (event.status == trans->stored_status && !event.hurry)
 		return;
 
+	/* A decision of ours that the row has overtaken calls nobody. */
+	if (event.status != trans->stored_status && event.status != trans->status)
+		take_back_waiting(held);
+
 	held->hurried_at = again->hurried_at;
 	trans->deadline = again->trans->deadline;
 	if (again->trans->reason != NULL)
@@ -165,6 +173,7 @@ merge(DtmHeld *held, const DtmLoaded *again, DtmTime now)
 static void
 hurry_queued(DtmTrans *trans)
 {
+	dtm_call_hurry(trans, DTM_WHOLE, DTM_FORWARD);
 	for (int branch = 0; branch < trans->nbranches; branch++)
 	{
 		for (int phase = 0; phase < DTM_PHASES; phase++)
@@ -198,7 +207,7 @@ call_ended(DtmTrans *trans, int branch, DtmPhase phase, DtmAnswer answer,
 		   const char *error, bool recorded)
 {
 	DtmHeld    *held = dtm_held(trans);
-	DtmOp	   *op = &trans->branches[branch].op[phase];
+	DtmOp	   *op = dtm_op_of(trans, branch, phase);
 	DtmEvent	event = new_event(DTM_EVENT_RESULT, GetCurrentTimestamp());
 
 	dtm_count(shard, DTM_COUNT_CALLS, 1);
@@ -212,7 +221,9 @@ call_ended(DtmTrans *trans, int branch, DtmPhase phase, DtmAnswer answer,
 	event.branch = branch;
 	event.phase = phase;
 	event.answer = answer;
-	DTM_POINT(phase == DTM_FORWARD ? "worker-action-answered"
+	DTM_POINT(branch == DTM_WHOLE ? "worker-check-answered"
+			  : phase == DTM_TRY ? "worker-try-answered"
+			  : phase == DTM_FORWARD ? "worker-action-answered"
 			  : "worker-compensate-answered");
 	apply(held, &event);
 	/* The executor wrote the row, in the branch's own transaction. */
@@ -231,15 +242,15 @@ apply(DtmHeld *held, DtmEvent *event)
 	DtmStatus	before = trans->status;
 	DtmPlan		plan = {0};
 
-	if (plan_capacity < trans->nbranches * DTM_PHASES)
+	if (plan_capacity < DTM_MAX_START(trans->nbranches))
 	{
-		plan_capacity = Max(64, trans->nbranches * DTM_PHASES * 2);
+		plan_capacity = Max(64, DTM_MAX_START(trans->nbranches) * 2);
 		plan_start = plan_start == NULL
 			? MemoryContextAlloc(TopMemoryContext, plan_capacity * sizeof(DtmOpRef))
 			: repalloc(plan_start, plan_capacity * sizeof(DtmOpRef));
 	}
 	plan.start = plan_start;
-	dtm_saga_decide(trans, event, &plan);
+	dtm_decide(trans, event, &plan);
 
 	if (dtm_status_is_final(trans->status) && !is_undurable(trans))
 	{
@@ -274,24 +285,34 @@ apply(DtmHeld *held, DtmEvent *event)
 	}
 
 	if (trans->status == DTM_ABORTING && before != DTM_ABORTING)
-		withdraw_queued_actions(held, event->now);
+		withdraw_queued(held, dtm_deciding_phase(trans->mode), event->now);
 }
 
-/* Turning back waits for actions under way, but not for those in a queue. */
+/* Calls that wait for a new status to be durable, which it will never be. */
 static void
-withdraw_queued_actions(DtmHeld *held, DtmTime now)
+take_back_waiting(DtmHeld *held)
+{
+	for (int i = 0; i < held->nwaiting; i++)
+		dtm_take_back(held->trans, held->waiting[i].branch,
+					  held->waiting[i].phase);
+	held->nwaiting = 0;
+}
+
+/* Turning back waits for calls under way, but not for those in a queue. */
+static void
+withdraw_queued(DtmHeld *held, DtmPhase phase, DtmTime now)
 {
 	DtmTrans   *trans = held->trans;
 
 	for (int branch = 0; branch < trans->nbranches; branch++)
 	{
-		if (trans->branches[branch].op[DTM_FORWARD].running &&
-			dtm_call_withdraw(trans, branch, DTM_FORWARD))
+		if (trans->branches[branch].op[phase].running &&
+			dtm_call_withdraw(trans, branch, phase))
 		{
 			DtmEvent	event = new_event(DTM_EVENT_WITHDRAWN, now);
 
 			event.branch = branch;
-			event.phase = DTM_FORWARD;
+			event.phase = phase;
 			apply(held, &event);
 		}
 	}
@@ -302,27 +323,28 @@ static void
 note_reason(DtmHeld *held, const DtmPlan *plan)
 {
 	DtmTrans   *trans = held->trans;
-	const DtmBranch *branch = plan->cause_branch >= 0
-		? &trans->branches[plan->cause_branch] : NULL;
-	const char *error = branch == NULL ? NULL
-		: branch->op[DTM_FORWARD].last_error;
+	bool		is_whole = plan->cause_branch == DTM_WHOLE;
+	const DtmOp *op = dtm_op_of(trans, plan->cause_branch,
+								is_whole ? DTM_FORWARD
+								: dtm_deciding_phase(trans->mode));
+	const char *error = op->last_error != NULL ? op->last_error
+		: "no reason given";
 	MemoryContext before = MemoryContextSwitchTo(held->context);
 
-	if (error == NULL)
-		error = "no reason given";
 	switch (plan->cause)
 	{
 		case DTM_CAUSE_NONE:
 			break;
 		case DTM_CAUSE_REFUSED:
-			trans->reason = psprintf("branch %s refused: %s",
-									 branch->branch_id, error);
+			trans->reason = is_whole
+				? psprintf("query_prepared says that it was rolled back: %s", error)
+				: psprintf("branch %s refused: %s",
+						   dtm_branch_id_of(trans, plan->cause_branch), error);
 			break;
 		case DTM_CAUSE_RETRY_LIMIT:
 			trans->reason = psprintf("branch %s failed %d times: %s",
-									 branch->branch_id,
-									 branch->op[DTM_FORWARD].failed_attempts,
-									 error);
+									 dtm_branch_id_of(trans, plan->cause_branch),
+									 op->failed_attempts, error);
 			break;
 		case DTM_CAUSE_DEADLINE:
 			trans->reason = pstrdup("timeout_to_fail has passed");
@@ -373,27 +395,32 @@ typedef struct Shedding
 	Size		left;			/* in use when all that was chosen has gone */
 } Shedding;
 
+static void
+withdraw_if_patient(DtmHeld *held, int branch, DtmPhase phase, DtmTime now)
+{
+	DtmEvent	event;
+
+	if (!dtm_call_can_wait(held->trans, branch, phase) ||
+		!dtm_call_withdraw(held->trans, branch, phase))
+		return;
+	event = new_event(DTM_EVENT_WITHDRAWN, now);
+	event.branch = branch;
+	event.phase = phase;
+	event.not_before = horizon + DTM_SECOND;
+	apply(held, &event);
+}
+
 /* Calls that wait for others, or for a server that does not answer. */
 static void
 withdraw_patient(DtmHeld *held, DtmTime now)
 {
 	DtmTrans   *trans = held->trans;
 
+	withdraw_if_patient(held, DTM_WHOLE, DTM_FORWARD, now);
 	for (int branch = 0; branch < trans->nbranches; branch++)
 	{
 		for (int phase = 0; phase < DTM_PHASES; phase++)
-		{
-			DtmEvent	event;
-
-			if (!dtm_call_can_wait(trans, branch, phase) ||
-				!dtm_call_withdraw(trans, branch, phase))
-				continue;
-			event = new_event(DTM_EVENT_WITHDRAWN, now);
-			event.branch = branch;
-			event.phase = phase;
-			event.not_before = horizon + DTM_SECOND;
-			apply(held, &event);
-		}
+			withdraw_if_patient(held, branch, phase, now);
 	}
 }
 
@@ -469,7 +496,7 @@ static void
 call_returned(DtmTrans *trans, int branch, DtmPhase phase, const char *why)
 {
 	DtmHeld    *held = dtm_held(trans);
-	DtmOp	   *op = &trans->branches[branch].op[phase];
+	DtmOp	   *op = dtm_op_of(trans, branch, phase);
 	DtmEvent	event = new_event(DTM_EVENT_WITHDRAWN, GetCurrentTimestamp());
 
 	note_error(held, op, why);

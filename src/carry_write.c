@@ -52,6 +52,7 @@ static int	rereads_capacity;
 static void collect(Batch *batch, DtmTime now);
 static void allocate_batch(Batch *batch, int n);
 static void add_to_batch(Batch *batch, DtmHeld *held);
+static void add_op(Batch *batch, DtmTrans *trans, int branch, DtmPhase phase);
 static bool write_batch(Batch *batch, int *sqlstate);
 static void write_each(Batch *batch, DtmTime now);
 static bool is_resource_error(int sqlstate);
@@ -162,32 +163,40 @@ add_to_batch(Batch *batch, DtmHeld *held)
 		/* Compensations are due at once; who leaves says when it comes back. */
 		change->due = leaves ? trans->due : held->stored_due;
 		change->reason = is_undurable(trans) ? trans->reason : NULL;
+		/* Others may have added branches that we do not know of. */
+		change->nbranches = is_undurable(trans) && !trans->driven &&
+			trans->stored_status == DTM_PREPARED ? trans->nbranches : -1;
 		batch->change_of[batch->nheld] = batch->nchanges++;
 		batch->decision |= is_undurable(trans);
 	}
 	batch->held[batch->nheld++] = held;
 
+	add_op(batch, trans, DTM_WHOLE, DTM_FORWARD);
 	for (int i = 0; i < trans->nbranches; i++)
 	{
 		for (int phase = 0; phase < DTM_PHASES; phase++)
-		{
-			DtmOp	   *op = &trans->branches[i].op[phase];
-
-			if (!op->dirty)
-				continue;
-			if (batch->nops == batch->ops_capacity)
-			{
-				batch->ops_capacity *= 2;
-				batch->ops = repalloc_huge(batch->ops,
-										   batch->ops_capacity * sizeof(DtmOpRow));
-			}
-			batch->ops[batch->nops].id = trans->id;
-			batch->ops[batch->nops].branch = i;
-			batch->ops[batch->nops].phase = phase;
-			batch->ops[batch->nops].op = op;
-			batch->nops++;
-		}
+			add_op(batch, trans, i, phase);
 	}
+}
+
+static void
+add_op(Batch *batch, DtmTrans *trans, int branch, DtmPhase phase)
+{
+	DtmOp	   *op = dtm_op_of(trans, branch, phase);
+
+	if (!op->dirty)
+		return;
+	if (batch->nops == batch->ops_capacity)
+	{
+		batch->ops_capacity *= 2;
+		batch->ops = repalloc_huge(batch->ops,
+								   batch->ops_capacity * sizeof(DtmOpRow));
+	}
+	batch->ops[batch->nops].id = trans->id;
+	batch->ops[batch->nops].branch = branch;
+	batch->ops[batch->nops].phase = phase;
+	batch->ops[batch->nops].op = op;
+	batch->nops++;
 }
 
 static bool

@@ -36,7 +36,7 @@ typedef struct DtmEvent
 								 * until it is flagged; 0: never */
 	DtmTime		not_before;		/* WITHDRAWN: leave it alone until then */
 	/* RESULT, WITHDRAWN */
-	int			branch;			/* index into branches */
+	int			branch;			/* index into branches, or DTM_WHOLE */
 	DtmPhase	phase;
 	DtmAnswer	answer;
 	/* COMMAND */
@@ -46,20 +46,21 @@ typedef struct DtmEvent
 
 typedef struct DtmOpRef
 {
-	int			branch;
+	int			branch;			/* or DTM_WHOLE */
 	DtmPhase	phase;
 } DtmOpRef;
 
 typedef enum DtmCause
 {
 	DTM_CAUSE_NONE,
-	DTM_CAUSE_REFUSED,			/* a branch answered FAILURE: see cause_branch */
+	DTM_CAUSE_REFUSED,			/* FAILURE was answered: see cause_branch, which
+								 * may be DTM_WHOLE */
 	DTM_CAUSE_DEADLINE,
 	DTM_CAUSE_RETRY_LIMIT		/* see cause_branch */
 } DtmCause;
 
 /*
- * The caller provides start with room for DTM_PHASES * nbranches entries.
+ * The caller provides start with room for DTM_MAX_START(nbranches) entries.
  * An op in start[] has running = true and is counted in trans->running.
  */
 typedef struct DtmPlan
@@ -71,8 +72,26 @@ typedef struct DtmPlan
 	DtmOpRef   *start;
 } DtmPlan;
 
+#define DTM_MAX_START(nbranches) (DTM_PHASES * (nbranches) + 1)
+
+/* decide.c: whatever its mode. The others: one mode each, after the event was
+ * taken in (attempts.c), with an empty plan and trans->due never. */
+extern void dtm_decide(DtmTrans *trans, const DtmEvent *event, DtmPlan *plan);
+extern bool dtm_mode_is_known(DtmMode mode);
 extern void dtm_saga_decide(DtmTrans *trans, const DtmEvent *event,
 							DtmPlan *plan);
+extern void dtm_tcc_decide(DtmTrans *trans, const DtmEvent *event,
+						   DtmPlan *plan);
+extern void dtm_msg_decide(DtmTrans *trans, const DtmEvent *event,
+						   DtmPlan *plan);
+extern void dtm_xa_decide(DtmTrans *trans, const DtmEvent *event,
+						  DtmPlan *plan);
+
+/*
+ * attempts.c: take back a call that has been planned and will not be made, as
+ * it was overtaken before it could start.
+ */
+extern void dtm_take_back(DtmTrans *trans, int branch, DtmPhase phase);
 
 /*
  * saga_order.c: is this order graph usable? Returns false and names a step
@@ -91,6 +110,13 @@ extern const char *dtm_mode_name(DtmMode mode);
 extern const char *dtm_status_name(DtmStatus status);
 extern const char *dtm_op_status_name(DtmOpStatus status);
 extern const char *dtm_op_name(DtmMode mode, DtmPhase phase);
+
+/* The phase in which a branch may refuse, and so decide over the whole. */
+static inline DtmPhase
+dtm_deciding_phase(DtmMode mode)
+{
+	return mode == DTM_TCC ? DTM_TRY : DTM_FORWARD;
+}
 
 static inline bool
 dtm_status_is_final(DtmStatus status)

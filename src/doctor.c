@@ -33,6 +33,7 @@ static void look_at_server(ReturnSetInfo *result);
 static void look_at_retention(ReturnSetInfo *result);
 static void look_at_version(ReturnSetInfo *result);
 static void look_at_rights(ReturnSetInfo *result);
+static void look_at_topics(ReturnSetInfo *result);
 static void look_at_barrier(ReturnSetInfo *result);
 static void look_at_transactions(ReturnSetInfo *result);
 static int64 number(const char *sql);
@@ -52,6 +53,7 @@ dtm_doctor(PG_FUNCTION_ARGS)
 	look_at_server(result);
 	look_at_retention(result);
 	look_at_rights(result);
+	look_at_topics(result);
 	look_at_barrier(result);
 	look_at_transactions(result);
 	dtm_api_end(&api);
@@ -179,6 +181,21 @@ look_at_rights(ReturnSetInfo *result)
 		complain(result, "dtm.allowed has grants to roles that are gone",
 				 "A new role could be given the same number, and the grant with it.",
 				 "DELETE FROM dtm.allowed WHERE role NOT IN (SELECT oid FROM pg_roles) AND role <> 0;");
+}
+
+static void
+look_at_topics(ReturnSetInfo *result)
+{
+	int64		n;
+
+	n = number("SELECT pg_catalog.count(*) FROM dtm.topic "
+			   "WHERE pg_catalog.starts_with(url, 'sql:') "
+			   "AND pg_catalog.to_regprocedure(pg_catalog.substr(url, 5) "
+			   " OPERATOR(pg_catalog.||) '(pg_catalog.jsonb)') IS NULL");
+	if (n > 0)
+		complain(result, psprintf(INT64_FORMAT " subscribers of topics are functions that are gone", n),
+				 "Every message to these topics is an error for its sender.",
+				 "SELECT dtm.unsubscribe(topic, url) FROM dtm.topics WHERE url LIKE 'sql:%' AND to_regprocedure(substr(url, 5) || '(jsonb)') IS NULL;");
 }
 
 static void

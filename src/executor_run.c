@@ -16,10 +16,12 @@
  *								the old job still runs) finds the op's row;
  *	 an action that comes late	finds that its transaction is no longer
  *								submitted: that was durable before anything was
- *								compensated. It does not run;
+ *								compensated. It does not run; nor does a try
+ *								once its transaction is no longer prepared;
  *	 a compensation				finds whether the action has committed. If not,
- *								there is nothing to undo, and by the line above
+ *	 or a cancel				there is nothing to undo, and by the line above
  *								there never will be: success without a call.
+ *								Only if the action, the try, was ours to call.
  *
  * The op's row is written last, after deferred triggers have run, so its lock
  * is held for no longer than a commit: the worker, which writes rows of failed
@@ -79,6 +81,7 @@ typedef struct BranchState
 	DtmMode		mode;
 	DtmStatus	status;
 	Oid			owner;
+	bool		driven;			/* its tries are ours */
 	const char *gid;
 	const char *branch_id;
 	const char *address[DTM_PHASES];
@@ -112,6 +115,8 @@ static const char *text_column(int column);
 static char char_column(int column, char if_null);
 static Verdict judge(const DtmExecutorJob *job, const BranchState *state,
 					 DtmExecutorResult *result);
+static DtmStatus status_for(const DtmExecutorJob *job, const BranchState *state);
+static bool has_nothing_to_undo(const BranchState *state);
 static Verdict refuse(DtmExecutorResult *result, const char *fmt,...) pg_attribute_printf(2, 3);
 static void call_function(const DtmExecutorJob *job, const BranchState *state);
 static SPIPlanPtr call_plan(const char *address);
@@ -246,7 +251,8 @@ read_branch(const DtmExecutorJob *job, BranchState *state)
 
 	execute_as_owner(&plan,
 					 "SELECT t.mode, t.status, t.owner, t.gid, b.branch_id,"
-					 " b.forward, b.backward, f.status, r.status, b.payload"
+					 " b.forward, b.backward, b.try, f.status, r.status,"
+					 " y.status, b.payload, t.driven"
 					 " FROM dtm.trans t JOIN dtm.branch b"
 					 " ON b.id OPERATOR(pg_catalog.=) t.id"
 					 " LEFT JOIN dtm.op f ON f.id OPERATOR(pg_catalog.=) b.id"
@@ -255,6 +261,9 @@ read_branch(const DtmExecutorJob *job, BranchState *state)
 					 " LEFT JOIN dtm.op r ON r.id OPERATOR(pg_catalog.=) b.id"
 					 " AND r.branch OPERATOR(pg_catalog.=) b.branch"
 					 " AND r.phase OPERATOR(pg_catalog.=) 1"
+					 " LEFT JOIN dtm.op y ON y.id OPERATOR(pg_catalog.=) b.id"
+					 " AND y.branch OPERATOR(pg_catalog.=) b.branch"
+					 " AND y.phase OPERATOR(pg_catalog.=) 2"
 					 " WHERE t.id OPERATOR(pg_catalog.=) $1"
 					 " AND b.branch OPERATOR(pg_catalog.=) $2",
 					 2, types, values, SPI_OK_SELECT);
@@ -271,10 +280,15 @@ read_branch(const DtmExecutorJob *job, BranchState *state)
 	state->branch_id = text_column(5);
 	state->address[DTM_FORWARD] = text_column(6);
 	state->address[DTM_BACKWARD] = text_column(7);
-	state->op_status[DTM_FORWARD] = (DtmOpStatus) char_column(8, DTM_OP_PREPARED);
-	state->op_status[DTM_BACKWARD] = (DtmOpStatus) char_column(9, DTM_OP_PREPARED);
+	state->address[DTM_TRY] = text_column(8);
+	for (int phase = 0; phase < DTM_PHASES; phase++)
+		state->op_status[phase] = (DtmOpStatus) char_column(9 + phase,
+															DTM_OP_PREPARED);
+	state->driven = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+											   SPI_tuptable->tupdesc,
+											   13, &isnull));
 	payload = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-							10, &isnull);
+							12, &isnull);
 	if (!isnull)
 		state->payload = DatumGetByteaPP(payload);
 }
@@ -303,9 +317,6 @@ static Verdict
 judge(const DtmExecutorJob *job, const BranchState *state,
 	  DtmExecutorResult *result)
 {
-	bool		forward = (job->phase == DTM_FORWARD);
-	const char *first_op;
-
 	if (state->status == 0)
 		return refuse(result, "the transaction is gone");
 	if (state->owner != GetSessionUserId())
@@ -321,16 +332,43 @@ judge(const DtmExecutorJob *job, const BranchState *state,
 		result->recorded = true;
 		return VERDICT_ANSWER;
 	}
-	if (state->status != (forward ? DTM_SUBMITTED : DTM_ABORTING))
+	if (state->status != status_for(job, state))
 		return refuse(result, "came too late: the transaction is %s",
 					  dtm_status_name(state->status));
-
-	/* An action elsewhere is not ours to know: its compensation is called. */
-	first_op = state->address[DTM_FORWARD];
-	if (!forward && strncmp(first_op, SQL_SCHEME, strlen(SQL_SCHEME)) == 0 &&
-		state->op_status[DTM_FORWARD] != DTM_OP_SUCCEED)
+	if (job->phase == DTM_BACKWARD && has_nothing_to_undo(state))
 		return VERDICT_RECORD;
 	return VERDICT_CALL;
+}
+
+/* In which status the op may run. 0, which none is: never. */
+static DtmStatus
+status_for(const DtmExecutorJob *job, const BranchState *state)
+{
+	switch (job->phase)
+	{
+		case DTM_FORWARD:
+			return DTM_SUBMITTED;
+		case DTM_BACKWARD:
+			return DTM_ABORTING;
+		case DTM_TRY:
+			return state->driven ? DTM_PREPARED : 0;
+	}
+	return 0;
+}
+
+/*
+ * What was done elsewhere, or by others than us, is not ours to know: then the
+ * compensation is called.
+ */
+static bool
+has_nothing_to_undo(const BranchState *state)
+{
+	DtmPhase	first = dtm_deciding_phase(state->mode);
+
+	if (state->mode != DTM_SAGA && !state->driven)
+		return false;
+	return strncmp(state->address[first], SQL_SCHEME, strlen(SQL_SCHEME)) == 0 &&
+		state->op_status[first] != DTM_OP_SUCCEED;
 }
 
 static Verdict

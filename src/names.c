@@ -64,6 +64,8 @@ dtm_op_name(DtmMode mode, DtmPhase phase)
 {
 	bool		forward = (phase == DTM_FORWARD);
 
+	if (phase == DTM_TRY)
+		return "try";
 	switch (mode)
 	{
 		case DTM_SAGA:

@@ -79,6 +79,7 @@ typedef struct DtmChange
 	DtmStatus	to;
 	DtmTime		due;			/* of an unfinished one; DTM_NEVER: infinity */
 	const char *reason;			/* NULL: as it was */
+	int			nbranches;		/* it must still have so many; -1: any number */
 	bool		made;			/* out: false when somebody holds or changed it */
 } DtmChange;
 

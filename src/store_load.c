@@ -23,7 +23,7 @@
 static DtmStatement trans_rows = {
 	"SELECT id, gid, mode, status, owner, concurrent, deadline,"
 	" retry_interval, retry_limit, request_timeout, branch_headers, reason,"
-	" hurried_at, created_at, due"
+	" hurried_at, created_at, due, driven, query_prepared, not_before"
 	" FROM dtm.trans WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
 	" ORDER BY id",
 	1, {INT8ARRAYOID}
@@ -34,7 +34,7 @@ static DtmStatement branch_rows = {
 	" request_timeout, retry_limit, branch_headers,"
 	" pg_catalog.octet_length(payload),"
 	" CASE WHEN pg_catalog.octet_length(payload) OPERATOR(pg_catalog.<=) $2"
-	" THEN payload END"
+	" THEN payload END, try"
 	" FROM dtm.branch WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
 	" ORDER BY id, branch",
 	2, {INT8ARRAYOID, INT4OID}
@@ -88,6 +88,7 @@ static void read_trans(DtmLoaded *loaded, HeapTuple row, TupleDesc desc);
 static void read_branches(DtmLoaded *loaded, int nloaded);
 static void read_branch(DtmBranch *branch, HeapTuple row, TupleDesc desc);
 static void read_ops(DtmLoaded *loaded, int nloaded);
+static DtmOp *op_of_row(DtmTrans *trans, int branch, int phase);
 static void read_op(DtmOp *op, HeapTuple row, TupleDesc desc,
 					DtmTime hurried_at);
 static DtmLoaded *find_loaded(DtmLoaded *loaded, int nloaded, int64 id);
@@ -272,6 +273,10 @@ read_trans(DtmLoaded *loaded, HeapTuple row, TupleDesc desc)
 	loaded->hurried_at = column_time(row, desc, 13, 0);
 	loaded->created_at = column_time(row, desc, 14, 0);
 	trans->due = column_time(row, desc, 15, DTM_NEVER);
+	trans->driven = DatumGetBool(column(row, desc, 16, &is_null));
+	trans->query_prepared = column_text(row, desc, 17);
+	trans->not_before = column_time(row, desc, 18, 0);
+	trans->check.status = DTM_OP_PREPARED;
 	loaded->trans = trans;
 }
 
@@ -355,6 +360,7 @@ read_branch(DtmBranch *branch, HeapTuple row, TupleDesc desc)
 		branch->payload = palloc(Max(branch->payload_size, 1));
 		memcpy(branch->payload, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
 	}
+	branch->address[DTM_TRY] = column_text(row, desc, 12);
 	for (int phase = 0; phase < DTM_PHASES; phase++)
 		branch->op[phase].status = DTM_OP_PREPARED;
 }
@@ -372,20 +378,29 @@ read_ops(DtmLoaded *loaded, int nloaded)
 		bool		is_null;
 		DtmLoaded  *one = find_loaded(loaded, nloaded,
 									  DatumGetInt64(column(row, desc, 1, &is_null)));
-		int			branch = DatumGetInt32(column(row, desc, 2, &is_null));
-		int			phase = DatumGetInt16(column(row, desc, 3, &is_null));
+		DtmOp	   *op = one == NULL ? NULL
+			: op_of_row(one->trans, DatumGetInt32(column(row, desc, 2, &is_null)),
+						DatumGetInt16(column(row, desc, 3, &is_null)));
 
-		if (one != NULL && branch >= 0 && branch < one->trans->nbranches &&
-			phase >= 0 && phase < DTM_PHASES)
+		if (op != NULL)
 		{
 			MemoryContext before = MemoryContextSwitchTo(one->context);
 
-			read_op(&one->trans->branches[branch].op[phase], row, desc,
-					one->hurried_at);
+			read_op(op, row, desc, one->hurried_at);
 			MemoryContextSwitchTo(before);
 		}
 	}
 	SPI_freetuptable(rows);
+}
+
+/* NULL: a branch that we do not know (yet). */
+static DtmOp *
+op_of_row(DtmTrans *trans, int branch, int phase)
+{
+	if (branch < DTM_WHOLE || branch >= trans->nbranches ||
+		phase < 0 || phase >= DTM_PHASES)
+		return NULL;
+	return dtm_op_of(trans, branch, phase);
 }
 
 static void

@@ -1,6 +1,11 @@
 /*
  * store_write.c: writing decisions, marks and schedules, many at once.
  *
+ * While a transaction is prepared its user adds branches. So the decision to end
+ * that is made for the branches that it was decided from, or not at all: the
+ * row is locked first, as for adding a branch, and they are counted after that.
+ * Who adds one later finds the new status.
+ *
  * The worker never waits for a user. A row of dtm.trans that somebody has
  * locked is passed over and tried again; a change is made only if the status
  * is still the one that it was decided from.
@@ -17,20 +22,34 @@
 #include "store.h"
 #include "store_plan.h"
 
+static DtmStatement lock_rows = {
+	"SELECT FROM dtm.trans WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
+	" FOR NO KEY UPDATE SKIP LOCKED",
+	1, {INT8ARRAYOID}
+};
+
 static DtmStatement change_rows = {
 	"UPDATE dtm.trans AS t SET status = c.new, due = c.due,"
 	" finished_at = CASE WHEN c.due IS NULL THEN pg_catalog.clock_timestamp() END,"
+	" submitted_at = CASE WHEN t.submitted_at IS NULL"
+	" AND c.new OPERATOR(pg_catalog.=) ANY ('{s,S}'::pg_catalog.\"char\"[])"
+	" THEN pg_catalog.clock_timestamp() ELSE t.submitted_at END,"
 	" reason = CASE WHEN c.reason IS NULL THEN t.reason ELSE c.reason END"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
-	" pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5))"
-	" AS c (id, old, new, due, reason)"
+	" pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
+	" pg_catalog.unnest($6))"
+	" AS c (id, old, new, due, reason, branches)"
 	" CROSS JOIN LATERAL (SELECT r.ctid AS place FROM dtm.trans AS r"
 	" WHERE r.id OPERATOR(pg_catalog.=) c.id"
 	" AND r.status OPERATOR(pg_catalog.=) c.old"
+	" AND (c.branches IS NULL OR c.branches OPERATOR(pg_catalog.=)"
+	" (SELECT pg_catalog.count(*) FROM dtm.branch AS b"
+	" WHERE b.id OPERATOR(pg_catalog.=) c.id))"
 	" FOR NO KEY UPDATE SKIP LOCKED) AS free"
 	" WHERE t.ctid OPERATOR(pg_catalog.=) free.place"
 	" RETURNING t.id",
-	5, {INT8ARRAYOID, CHARARRAYOID, CHARARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID}
+	6, {INT8ARRAYOID, CHARARRAYOID, CHARARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID,
+	INT4ARRAYOID}
 };
 
 /* What an executor has committed as done is done: its row is not touched. */
@@ -91,7 +110,10 @@ dtm_store_change(DtmChange *changes, int nchanges)
 	Column		to = new_column(nchanges);
 	Column		due = new_column(nchanges);
 	Column		reason = new_column(nchanges);
-	Datum		values[5];
+	Column		branches = new_column(nchanges);
+	Datum	   *locked = palloc(sizeof(Datum) * nchanges);
+	int			nlocked = 0;
+	Datum		values[6];
 	int			left = 0;
 
 	for (int i = 0; i < nchanges; i++)
@@ -103,13 +125,24 @@ dtm_store_change(DtmChange *changes, int nchanges)
 		due.values[i] = TimestampTzGetDatum(changes[i].due);
 		due.nulls[i] = dtm_status_is_final(changes[i].to);
 		put_text(&reason, i, changes[i].reason);
+		branches.values[i] = Int32GetDatum(changes[i].nbranches);
+		branches.nulls[i] = changes[i].nbranches < 0;
+		if (!branches.nulls[i])
+			locked[nlocked++] = id.values[i];
 		changes[i].made = false;
+	}
+	if (nlocked > 0)
+	{
+		values[0] = dtm_array(locked, NULL, nlocked, INT8OID);
+		dtm_statement_run(&lock_rows, values, NULL, SPI_OK_SELECT);
+		SPI_freetuptable(SPI_tuptable);
 	}
 	values[0] = dtm_array(id.values, NULL, nchanges, INT8OID);
 	values[1] = dtm_array(from.values, NULL, nchanges, CHAROID);
 	values[2] = dtm_array(to.values, NULL, nchanges, CHAROID);
 	values[3] = dtm_array(due.values, due.nulls, nchanges, TIMESTAMPTZOID);
 	values[4] = dtm_array(reason.values, reason.nulls, nchanges, TEXTOID);
+	values[5] = dtm_array(branches.values, branches.nulls, nchanges, INT4OID);
 	dtm_statement_run(&change_rows, values, NULL, SPI_OK_UPDATE_RETURNING);
 
 	/* They come back in the order in which they went in, some missing. */

@@ -48,14 +48,24 @@ typedef enum DtmOpStatus
 	DTM_OP_FAILED = 'F'
 } DtmOpStatus;
 
-/* A branch has one op that goes forward and one that goes back. */
+/*
+ * A branch has one op that goes forward and one that goes back; with tcc, also
+ * one that comes before either.
+ */
 typedef enum DtmPhase
 {
 	DTM_FORWARD = 0,			/* action, confirm, commit */
-	DTM_BACKWARD = 1			/* compensate, cancel, rollback */
+	DTM_BACKWARD = 1,			/* compensate, cancel, rollback */
+	DTM_TRY = 2
 } DtmPhase;
 
-#define DTM_PHASES 2
+#define DTM_PHASES 3
+
+/*
+ * The branch index of an op that belongs to the transaction as a whole: the
+ * back-check of a message. Its phase is DTM_FORWARD.
+ */
+#define DTM_WHOLE (-1)
 
 /* What a branch's answer means, whatever the transport. */
 typedef enum DtmAnswer
@@ -110,17 +120,44 @@ typedef struct DtmTrans
 	bool		concurrent;
 	bool		resumed;		/* an earlier worker may have called branches
 								 * without leaving a trace */
+	bool		driven;			/* tcc: we call the tries, not the application */
 	DtmTime		deadline;		/* timeout_to_fail, DTM_NEVER: none */
+	DtmTime		not_before;		/* msg: delay; 0: none */
 	int64_t		request_timeout;	/* ms */
 	int64_t		retry_interval; /* µs */
 	int32_t		retry_limit;	/* 0: none */
 	char	   *headers;		/* branch_headers, in the same form */
 	char	   *reason;			/* why it was rolled back; NULL: it was not */
+	char	   *query_prepared; /* msg: whom to ask; NULL or "": nobody */
+	DtmOp		check;			/* msg: asking it. See dtm_op_of */
 	int			nbranches;
 	DtmBranch  *branches;
 	int			running;		/* ops with a call queued or under way */
 	DtmTime		due;			/* when it must be looked at again */
 	void	   *keeper;			/* the worker's own part; deciding never looks */
 } DtmTrans;
+
+/* The op of a branch, or, for DTM_WHOLE, of the transaction. */
+static inline DtmOp *
+dtm_op_of(DtmTrans *trans, int branch, DtmPhase phase)
+{
+	return branch == DTM_WHOLE ? &trans->check
+		: &trans->branches[branch].op[phase];
+}
+
+/* Whom it calls; NULL or "": nobody. */
+static inline const char *
+dtm_address_of(const DtmTrans *trans, int branch, DtmPhase phase)
+{
+	return branch == DTM_WHOLE ? trans->query_prepared
+		: trans->branches[branch].address[phase];
+}
+
+/* How it is named to whom it calls. */
+static inline const char *
+dtm_branch_id_of(const DtmTrans *trans, int branch)
+{
+	return branch == DTM_WHOLE ? "00" : trans->branches[branch].branch_id;
+}
 
 #endif

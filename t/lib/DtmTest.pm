@@ -86,8 +86,11 @@ sub wait_for
 	$expected = 't' unless defined $expected;
 	return wait_until($query,
 		sub {
-			my ($rc, $out, $err) =
-			  $node->psql($opt{dbname} || 'postgres', $query, timeout => $timeout);
+			# psql may be gone before it has read its query.
+			my ($rc, $out, $err) = eval {
+				$node->psql($opt{dbname} || 'postgres', $query, timeout => $timeout);
+			};
+			($out, $err) = ('', $@) unless defined $out;
 			$seen = ($out ne '' || $err eq '') ? $out : $err;
 			return defined $rc && $rc == 0 && $out eq $expected;
 		}, \$seen);

@@ -416,7 +416,7 @@ decide(World *w, DtmEvent *event)
 	before = w->trans.status;
 	if (event->kind == DTM_EVENT_COMMAND && event->status != w->trans.stored_status)
 		before = event->status;
-	dtm_saga_decide(&w->trans, event, &plan);
+	dtm_decide(&w->trans, event, &plan);
 	check_plan(w, &plan, before);
 
 	if (plan.status_changed)

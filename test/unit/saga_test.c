@@ -52,7 +52,7 @@ decide(DtmEvent event)
 	event.now = now;
 	event.max_retry_interval = SECONDS(600);
 	event.stuck_after = 4;
-	dtm_saga_decide(&saga, &event, &plan);
+	dtm_decide(&saga, &event, &plan);
 }
 
 static void
