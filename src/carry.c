@@ -30,6 +30,9 @@
 #include "decide.h"
 #include "settings.h"
 
+/* How long what could as well wait in the table stays there at least. */
+#define SHED_FOR (10 * DTM_SECOND)
+
 static DtmShard *shard;
 static int64 resumed_below;
 static DtmTime horizon;
@@ -406,7 +409,7 @@ withdraw_if_patient(DtmHeld *held, int branch, DtmPhase phase, DtmTime now)
 	event = new_event(DTM_EVENT_WITHDRAWN, now);
 	event.branch = branch;
 	event.phase = phase;
-	event.not_before = horizon + DTM_SECOND;
+	event.not_before = horizon + SHED_FOR;
 	apply(held, &event);
 }
 

@@ -27,8 +27,9 @@
 #define AFTER_ERROR (60 * DTM_SECOND)
 
 /*
- * The walk ends at the first row that is too young to have finished long ago.
- * Unfinished rows that are older are passed over.
+ * The walk ends at the first page that is too young to have finished long ago;
+ * rows from a time when the clock was ahead do not count. Unfinished rows that
+ * are older are passed over.
  */
 static DtmStatement old_transactions = {
 	"WITH page AS MATERIALIZED ("
@@ -46,7 +47,8 @@ static DtmStatement old_transactions = {
 	" transactions AS (DELETE FROM dtm.trans WHERE id OPERATOR(pg_catalog.=) ANY"
 	" ((SELECT list FROM ids)::pg_catalog.int8[]))"
 	" SELECT pg_catalog.max(id),"
-	" coalesce(pg_catalog.bool_or(created_at OPERATOR(pg_catalog.>=) $2), false)"
+	" coalesce(pg_catalog.bool_and(created_at OPERATOR(pg_catalog.>=) $2"
+	" AND created_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()), false)"
 	" OR pg_catalog.count(*) OPERATOR(pg_catalog.<) $3 FROM page",
 	3, {INT8OID, TIMESTAMPTZOID, INT8OID}
 };
@@ -62,7 +64,8 @@ static DtmStatement old_barriers = {
 	" barriers AS (DELETE FROM dtm_barrier.barrier WHERE id OPERATOR(pg_catalog.=)"
 	" ANY (ARRAY(SELECT id FROM old)))"
 	" SELECT pg_catalog.max(id),"
-	" coalesce(pg_catalog.bool_or(create_time OPERATOR(pg_catalog.>=) $2), false)"
+	" coalesce(pg_catalog.bool_and(create_time OPERATOR(pg_catalog.>=) $2"
+	" AND create_time OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()), false)"
 	" OR pg_catalog.count(*) OPERATOR(pg_catalog.<) $3 FROM page",
 	3, {INT8OID, TIMESTAMPTZOID, INT8OID}
 };
@@ -77,7 +80,8 @@ static DtmStatement old_records = {
 	" AND (SELECT t.id FROM dtm.trans AS t"
 	" WHERE t.gid OPERATOR(pg_catalog.=) page.gid) IS NULL)))"
 	" SELECT pg_catalog.max(id),"
-	" coalesce(pg_catalog.bool_or(at OPERATOR(pg_catalog.>=) $2), false)"
+	" coalesce(pg_catalog.bool_and(at OPERATOR(pg_catalog.>=) $2"
+	" AND at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()), false)"
 	" OR pg_catalog.count(*) OPERATOR(pg_catalog.<) $3 FROM page",
 	3, {INT8OID, TIMESTAMPTZOID, INT8OID}
 };

@@ -52,9 +52,12 @@ typedef struct DtmDueCursor
 extern int	dtm_store_due(DtmDueCursor *cursor, DtmTime until, int shard,
 						  int nshards, int64 *ids, int max);
 
-/* The next unfinished ids of a range; *from moves behind the last one. */
-extern int	dtm_store_range(int64 *from, int64 to, int shard, int nshards,
-							int64 *ids, int max);
+/*
+ * The next unfinished ids of a range that are due by then; *from moves behind
+ * the last one.
+ */
+extern int	dtm_store_range(int64 *from, int64 to, DtmTime until, int shard,
+							int nshards, int64 *ids, int max);
 
 /* Every id up to this one may have been given out by now. */
 extern int64 dtm_store_last_id(void);

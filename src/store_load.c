@@ -61,10 +61,10 @@ static DtmStatement due_ids = {
 static DtmStatement range_ids = {
 	"SELECT id FROM dtm.trans"
 	" WHERE id OPERATOR(pg_catalog.>=) $1 AND id OPERATOR(pg_catalog.<=) $2"
-	" AND due IS NOT NULL"
+	" AND due OPERATOR(pg_catalog.<=) $6"
 	" AND id OPERATOR(pg_catalog.%) $4 OPERATOR(pg_catalog.=) $3"
 	" ORDER BY id LIMIT $5",
-	5, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}
+	6, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID}
 };
 
 static DtmStatement last_id = {
@@ -471,12 +471,12 @@ dtm_store_due(DtmDueCursor *cursor, DtmTime until, int shard, int nshards,
 }
 
 int
-dtm_store_range(int64 *from, int64 to, int shard, int nshards, int64 *ids,
-				int max)
+dtm_store_range(int64 *from, int64 to, DtmTime until, int shard, int nshards,
+				int64 *ids, int max)
 {
-	Datum		values[5] = {
+	Datum		values[6] = {
 		Int64GetDatum(*from), Int64GetDatum(to), Int64GetDatum(shard),
-		Int64GetDatum(nshards), Int64GetDatum(max)
+		Int64GetDatum(nshards), Int64GetDatum(max), TimestampTzGetDatum(until)
 	};
 	int			n;
 

@@ -426,14 +426,16 @@ start_scans(DtmTime now)
 	}
 	if (now >= next_horizon_scan && !horizon_scan.active)
 	{
+		bool		spare = dtm_workset_memory() < (Size) dtm_worker_memory * 1024 / 2;
+		DtmTime		reach = spare ? HORIZON : SHORT_HORIZON;
 		DtmTime		from = dtm_carry_horizon();
 
-		if (now + HORIZON > from)
+		if (now + reach > from)
 		{
-			dtm_carry_set_horizon(now + HORIZON);
-			start_scan(&horizon_scan, from, now + HORIZON);
+			dtm_carry_set_horizon(now + reach);
+			start_scan(&horizon_scan, from, now + reach);
 		}
-		next_horizon_scan = now + HORIZON_STEP;
+		next_horizon_scan = now + (spare ? HORIZON_STEP : SHORT_HORIZON / 2);
 	}
 }
 
@@ -466,8 +468,10 @@ read_scan(DueScan *scan, int64 *ids)
 static int
 read_lost(int64 *ids, int max)
 {
-	int			n = dtm_store_range(&lost_min, lost_max, shard_number,
-									dtm_workers_per_database, ids, max);
+	/* Those due later were sent back to the table, and are found in time. */
+	int			n = dtm_store_range(&lost_min, lost_max, dtm_carry_horizon(),
+									shard_number, dtm_workers_per_database,
+									ids, max);
 
 	if (n < max)
 	{
