@@ -184,23 +184,42 @@ start_compensates_at_once(DtmTrans *trans, const DtmEvent *event,
 	return done;
 }
 
-/* Whoever still has to be undone holds back all that it had waited for. */
+/*
+ * Whoever still has to be undone holds back all that it had waited for. Through
+ * steps without a compensation, too: that nothing had to be done there may have
+ * been noted in an earlier life, whose decision to turn back was never durable.
+ */
 static void
 hold_predecessors(DtmTrans *trans)
 {
+	bool		again;
+
 	for (int i = 0; i < trans->nbranches; i++)
 		trans->branches[i].held = false;
 
-	for (int i = 0; i < trans->nbranches; i++)
+	do
 	{
-		const DtmBranch *branch = &trans->branches[i];
+		again = false;
+		for (int i = trans->nbranches - 1; i >= 0; i--)
+		{
+			const DtmBranch *branch = &trans->branches[i];
+			bool		passes_on = branch->held &&
+				dtm_call_is_needless(trans, i, DTM_BACKWARD);
 
-		if (branch->op[DTM_BACKWARD].status == DTM_OP_SUCCEED ||
-			!needs_compensate(trans, i))
-			continue;
-		for (int p = 0; p < branch->npredecessors; p++)
-			trans->branches[branch->predecessors[p]].held = true;
-	}
+			if (!passes_on && (branch->op[DTM_BACKWARD].status == DTM_OP_SUCCEED ||
+							   !needs_compensate(trans, i)))
+				continue;
+			for (int p = 0; p < branch->npredecessors; p++)
+			{
+				DtmBranch  *before = &trans->branches[branch->predecessors[p]];
+
+				/* Those behind us in the list have had their turn without it. */
+				if (!before->held && branch->predecessors[p] > i)
+					again = true;
+				before->held = true;
+			}
+		}
+	} while (again);
 }
 
 /*
