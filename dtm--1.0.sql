@@ -94,6 +94,9 @@ CREATE TABLE dtm.trans (
 	retry_limit			integer,
 	request_timeout		interval,			-- NULL: dtm.request_timeout
 	branch_headers		jsonb,
+	traceparent			text,				-- W3C Trace Context, sent with every call
+	on_success			text,				-- a statement of its owner's, run when it succeeds ...
+	on_failure			text,				-- ... or fails
 	reason				text,				-- why it was rolled back
 	digest				bytea				-- of what a one-call start was given: is a repeat the same?
 ) WITH (fillfactor = 80);
@@ -113,6 +116,7 @@ CREATE TABLE dtm.branch (
 	request_timeout		interval,
 	retry_limit			integer,
 	branch_headers		jsonb,
+	keep_result			boolean NOT NULL DEFAULT false,
 	payload				bytea,
 	PRIMARY KEY (id, branch)
 );
@@ -131,6 +135,7 @@ CREATE TABLE dtm.op (
 	next_attempt		timestamptz,
 	last_attempt		timestamptz,
 	last_error			text,
+	result				bytea,				-- what it answered, if its branch keeps that
 	PRIMARY KEY (id, branch, phase)
 ) WITH (fillfactor = 85);
 
@@ -291,44 +296,45 @@ CREATE TYPE dtm.step AS (
 	payload				bytea,
 	headers				jsonb,
 	request_timeout		interval,
-	retry_limit			integer
+	retry_limit			integer,
+	keep_result			boolean
 );
 COMMENT ON TYPE dtm.step IS 'One step of a saga or a message, made by the function dtm.step.';
 
 CREATE FUNCTION dtm.step(action text, compensate text DEFAULT '', payload text DEFAULT NULL,
 	body bytea DEFAULT NULL, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false)
 RETURNS dtm.step
 LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dtm_step';
-COMMENT ON FUNCTION dtm.step(text, text, text, bytea, jsonb, interval, integer) IS
-'A step of a saga, or of a message, which has no compensate. action, compensate: addresses: http://..., https://..., sql:schema.function, or '''' for nobody. payload: JSON, sent byte for byte with both. body: bytes of any other kind instead. headers: a JSON object of strings, sent with both. request_timeout: for one call, 1 ms or more (default: that of the saga). retry_limit: failed attempts of the action, the first included, before the saga is rolled back (default: that of the saga).';
+COMMENT ON FUNCTION dtm.step(text, text, text, bytea, jsonb, interval, integer, boolean) IS
+'A step of a saga, or of a message, which has no compensate. action, compensate: addresses: http://..., https://..., sql:schema.function, or '''' for nobody. payload: JSON, sent byte for byte with both. body: bytes of any other kind instead. headers: a JSON object of strings, sent with both. request_timeout: for one call, 1 ms or more (default: that of the saga). retry_limit: failed attempts of the action, the first included, before the saga is rolled back (default: that of the saga). keep_result: keep what the branch answers: it is shown by dtm.query, and a later step''s payload may use it (default: false).';
 
 CREATE FUNCTION dtm.step(action text, compensate text, payload jsonb, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false)
 RETURNS dtm.step
 LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dtm_step';
-COMMENT ON FUNCTION dtm.step(text, text, jsonb, jsonb, interval, integer) IS
+COMMENT ON FUNCTION dtm.step(text, text, jsonb, jsonb, interval, integer, boolean) IS
 'A step of a saga, with its payload as jsonb. See the first form of dtm.step.';
 
 CREATE FUNCTION dtm.step(action text, payload jsonb, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false)
 RETURNS dtm.step
 LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dtm_step';
-COMMENT ON FUNCTION dtm.step(text, jsonb, jsonb, interval, integer) IS
+COMMENT ON FUNCTION dtm.step(text, jsonb, jsonb, interval, integer, boolean) IS
 'A step of a saga that needs no compensation, with its payload as jsonb. See the first form of dtm.step.';
 
 CREATE FUNCTION dtm.step(action text, compensate text, payload json, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false)
 RETURNS dtm.step
 LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dtm_step';
-COMMENT ON FUNCTION dtm.step(text, text, json, jsonb, interval, integer) IS
+COMMENT ON FUNCTION dtm.step(text, text, json, jsonb, interval, integer, boolean) IS
 'A step of a saga, with its payload as json. See the first form of dtm.step.';
 
 CREATE FUNCTION dtm.step(action text, payload json, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false)
 RETURNS dtm.step
 LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dtm_step';
-COMMENT ON FUNCTION dtm.step(text, json, jsonb, interval, integer) IS
+COMMENT ON FUNCTION dtm.step(text, json, jsonb, interval, integer, boolean) IS
 'A step of a saga that needs no compensation, with its payload as json. See the first form of dtm.step.';
 
 --
@@ -338,73 +344,77 @@ COMMENT ON FUNCTION dtm.step(text, json, jsonb, interval, integer) IS
 CREATE FUNCTION dtm.saga(gid text, steps dtm.step[], timeout_to_fail interval DEFAULT NULL,
 	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
 	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
-	concurrent boolean DEFAULT false, orders jsonb DEFAULT NULL)
+	concurrent boolean DEFAULT false, orders jsonb DEFAULT NULL,
+	on_success text DEFAULT NULL, on_failure text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_saga';
-COMMENT ON FUNCTION dtm.saga(text, dtm.step[], interval, interval, interval, integer, jsonb, boolean, jsonb) IS
-'Start a saga: once the calling transaction has committed, each step''s action is called; if one refuses, the compensations of all that may have run, in reverse. Returns the gid. A repeat with the same content does nothing. timeout_to_fail: if it has not succeeded so long after it was submitted, it is rolled back (default: never). retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one action, the first included, before all is rolled back (default: none). branch_headers: a JSON object of strings, sent with every call. concurrent: actions run at once instead of one after the other. orders: which steps wait for which, like {"3": [1, 2]}; implies concurrent. Errors: 23505 the gid is in use by another; 22023 an argument is not usable; 42501 the role may not have an address called.';
+COMMENT ON FUNCTION dtm.saga(text, dtm.step[], interval, interval, interval, integer, jsonb, boolean, jsonb, text, text) IS
+'Start a saga: once the calling transaction has committed, each step''s action is called; if one refuses, the compensations of all that may have run, in reverse. Returns the gid. A repeat with the same content does nothing. timeout_to_fail: if it has not succeeded so long after it was submitted, it is rolled back (default: never). retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one action, the first included, before all is rolled back (default: none). branch_headers: a JSON object of strings, sent with every call. concurrent: actions run at once instead of one after the other. orders: which steps wait for which, like {"3": [1, 2]}; implies concurrent. on_success, on_failure: an SQL statement, run as the caller in the same commit as the final status; if it fails, the status is final all the same, and the statement is tried again (default: none). Errors: 23505 the gid is in use by another; 22023 an argument is not usable; 42501 the role may not have an address called.';
 
 CREATE FUNCTION dtm.saga(steps dtm.step[], timeout_to_fail interval DEFAULT NULL,
 	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
 	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
-	concurrent boolean DEFAULT false, orders jsonb DEFAULT NULL)
+	concurrent boolean DEFAULT false, orders jsonb DEFAULT NULL,
+	on_success text DEFAULT NULL, on_failure text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_saga_new';
-COMMENT ON FUNCTION dtm.saga(dtm.step[], interval, interval, interval, integer, jsonb, boolean, jsonb) IS
+COMMENT ON FUNCTION dtm.saga(dtm.step[], interval, interval, interval, integer, jsonb, boolean, jsonb, text, text) IS
 'Start a saga with a new gid, which is returned. See the first form of dtm.saga.';
 
 CREATE FUNCTION dtm.saga_begin(gid text, timeout_to_fail interval DEFAULT NULL,
 	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
 	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
-	concurrent boolean DEFAULT false)
+	concurrent boolean DEFAULT false,
+	on_success text DEFAULT NULL, on_failure text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_saga_begin';
-COMMENT ON FUNCTION dtm.saga_begin(text, interval, interval, interval, integer, jsonb, boolean) IS
-'Begin a saga, to be completed by dtm.saga_branch and dtm.submit. Returns the gid. Beginning it again before it is submitted does nothing. timeout_to_fail: if it has not succeeded so long after it was submitted, it is rolled back (default: never). retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one action, the first included, before all is rolled back (default: none). branch_headers: a JSON object of strings, sent with every call. concurrent: actions run at once instead of one after the other. With timeout_to_fail, it fails too when it is not submitted in that time. Errors: 23505 the gid is in use by another; DT412 it was submitted or aborted; 22023 an argument is not usable.';
+COMMENT ON FUNCTION dtm.saga_begin(text, interval, interval, interval, integer, jsonb, boolean, text, text) IS
+'Begin a saga, to be completed by dtm.saga_branch and dtm.submit. Returns the gid. Beginning it again before it is submitted does nothing. timeout_to_fail: if it has not succeeded so long after it was submitted, it is rolled back (default: never). retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one action, the first included, before all is rolled back (default: none). branch_headers: a JSON object of strings, sent with every call. concurrent: actions run at once instead of one after the other. With timeout_to_fail, it fails too when it is not submitted in that time. on_success, on_failure: an SQL statement, run as the caller in the same commit as the final status; if it fails, the status is final all the same, and the statement is tried again (default: none). Errors: 23505 the gid is in use by another; DT412 it was submitted or aborted; 22023 an argument is not usable.';
 
 CREATE FUNCTION dtm.saga_begin(timeout_to_fail interval DEFAULT NULL,
 	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
 	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
-	concurrent boolean DEFAULT false)
+	concurrent boolean DEFAULT false,
+	on_success text DEFAULT NULL, on_failure text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_saga_begin_new';
-COMMENT ON FUNCTION dtm.saga_begin(interval, interval, interval, integer, jsonb, boolean) IS
+COMMENT ON FUNCTION dtm.saga_begin(interval, interval, interval, integer, jsonb, boolean, text, text) IS
 'Begin a saga with a new gid, which is returned. See the first form of dtm.saga_begin.';
 
 CREATE FUNCTION dtm.saga_branch(gid text, action text, compensate text DEFAULT '', payload text DEFAULT NULL,
 	body bytea DEFAULT NULL, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, after integer[] DEFAULT NULL)
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false, after integer[] DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_saga_branch';
-COMMENT ON FUNCTION dtm.saga_branch(text, text, text, text, bytea, jsonb, interval, integer, integer[]) IS
+COMMENT ON FUNCTION dtm.saga_branch(text, text, text, text, bytea, jsonb, interval, integer, boolean, integer[]) IS
 'Add a branch to a saga that is begun and not submitted. Returns its branch_id: 01, 02, ... The arguments are those of dtm.step. after: numbers of earlier branches that must have succeeded before this one is called; the saga must be concurrent. Errors: DT404 unknown gid; DT412 the saga is submitted or ended.';
 
 CREATE FUNCTION dtm.saga_branch(gid text, action text, compensate text, payload jsonb, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, after integer[] DEFAULT NULL)
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false, after integer[] DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_saga_branch';
-COMMENT ON FUNCTION dtm.saga_branch(text, text, text, jsonb, jsonb, interval, integer, integer[]) IS
+COMMENT ON FUNCTION dtm.saga_branch(text, text, text, jsonb, jsonb, interval, integer, boolean, integer[]) IS
 'Add a branch with its payload as jsonb. See the first form of dtm.saga_branch.';
 
 CREATE FUNCTION dtm.saga_branch(gid text, action text, payload jsonb, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, after integer[] DEFAULT NULL)
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false, after integer[] DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_saga_branch';
-COMMENT ON FUNCTION dtm.saga_branch(text, text, jsonb, jsonb, interval, integer, integer[]) IS
+COMMENT ON FUNCTION dtm.saga_branch(text, text, jsonb, jsonb, interval, integer, boolean, integer[]) IS
 'Add a branch without compensation, with its payload as jsonb. See the first form of dtm.saga_branch.';
 
 CREATE FUNCTION dtm.saga_branch(gid text, action text, compensate text, payload json, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, after integer[] DEFAULT NULL)
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false, after integer[] DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_saga_branch';
-COMMENT ON FUNCTION dtm.saga_branch(text, text, text, json, jsonb, interval, integer, integer[]) IS
+COMMENT ON FUNCTION dtm.saga_branch(text, text, text, json, jsonb, interval, integer, boolean, integer[]) IS
 'Add a branch with its payload as json. See the first form of dtm.saga_branch.';
 
 CREATE FUNCTION dtm.saga_branch(gid text, action text, payload json, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, after integer[] DEFAULT NULL)
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false, after integer[] DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_saga_branch';
-COMMENT ON FUNCTION dtm.saga_branch(text, text, json, jsonb, interval, integer, integer[]) IS
+COMMENT ON FUNCTION dtm.saga_branch(text, text, json, jsonb, interval, integer, boolean, integer[]) IS
 'Add a branch without compensation, with its payload as json. See the first form of dtm.saga_branch.';
 
 --
@@ -418,91 +428,96 @@ CREATE TYPE dtm.tcc_step AS (
 	payload				bytea,
 	headers				jsonb,
 	request_timeout		interval,
-	retry_limit			integer
+	retry_limit			integer,
+	keep_result			boolean
 );
 COMMENT ON TYPE dtm.tcc_step IS 'One step of a tcc transaction, made by the function dtm.tcc_step.';
 
 CREATE FUNCTION dtm.tcc_step(try text, confirm text, cancel text, payload text DEFAULT NULL,
 	body bytea DEFAULT NULL, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false)
 RETURNS dtm.tcc_step
 LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dtm_tcc_step';
-COMMENT ON FUNCTION dtm.tcc_step(text, text, text, text, bytea, jsonb, interval, integer) IS
-'A step of a tcc transaction. try: reserve; may refuse. confirm, cancel: what makes the reservation final, or takes it back; must succeed in the end. All are addresses: http://..., https://..., sql:schema.function, or '''' for nobody. payload: JSON, sent byte for byte with all three. body: bytes of any other kind instead. headers: a JSON object of strings, sent with all three. request_timeout: for one call, 1 ms or more (default: that of the transaction). retry_limit: failed attempts of the try, the first included, before all is cancelled; of confirm or cancel, before it is shown in dtm.stuck (default: that of the transaction).';
+COMMENT ON FUNCTION dtm.tcc_step(text, text, text, text, bytea, jsonb, interval, integer, boolean) IS
+'A step of a tcc transaction. try: reserve; may refuse. confirm, cancel: what makes the reservation final, or takes it back; must succeed in the end. All are addresses: http://..., https://..., sql:schema.function, or '''' for nobody. payload: JSON, sent byte for byte with all three. body: bytes of any other kind instead. headers: a JSON object of strings, sent with all three. request_timeout: for one call, 1 ms or more (default: that of the transaction). retry_limit: failed attempts of the try, the first included, before all is cancelled; of confirm or cancel, before it is shown in dtm.stuck (default: that of the transaction). keep_result: keep what the branch answers: it is shown by dtm.query, and a later step''s payload may use it (default: false).';
 
 CREATE FUNCTION dtm.tcc_step(try text, confirm text, cancel text, payload jsonb,
-	headers jsonb DEFAULT NULL, request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+	headers jsonb DEFAULT NULL, request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false)
 RETURNS dtm.tcc_step
 LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dtm_tcc_step';
-COMMENT ON FUNCTION dtm.tcc_step(text, text, text, jsonb, jsonb, interval, integer) IS
+COMMENT ON FUNCTION dtm.tcc_step(text, text, text, jsonb, jsonb, interval, integer, boolean) IS
 'A step of a tcc transaction, with its payload as jsonb. See the first form of dtm.tcc_step.';
 
 CREATE FUNCTION dtm.tcc_step(try text, confirm text, cancel text, payload json,
-	headers jsonb DEFAULT NULL, request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+	headers jsonb DEFAULT NULL, request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false)
 RETURNS dtm.tcc_step
 LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dtm_tcc_step';
-COMMENT ON FUNCTION dtm.tcc_step(text, text, text, json, jsonb, interval, integer) IS
+COMMENT ON FUNCTION dtm.tcc_step(text, text, text, json, jsonb, interval, integer, boolean) IS
 'A step of a tcc transaction, with its payload as json. See the first form of dtm.tcc_step.';
 
 CREATE FUNCTION dtm.tcc(gid text, steps dtm.tcc_step[], timeout_to_fail interval DEFAULT NULL,
 	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
 	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
-	concurrent boolean DEFAULT false)
+	concurrent boolean DEFAULT false,
+	on_success text DEFAULT NULL, on_failure text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_tcc';
-COMMENT ON FUNCTION dtm.tcc(text, dtm.tcc_step[], interval, interval, interval, integer, jsonb, boolean) IS
-'Start a tcc transaction: once the calling transaction has committed, the tries of all steps are called at once. If all succeed, it is submitted, and the confirms are called; if one refuses or time is over, it is aborting, and cancels are called for every try that may have happened. Returns the gid. A repeat with the same content does nothing. timeout_to_fail: counts from the beginning, and only until it is submitted; then all is cancelled (default: 33 s). concurrent: confirms or cancels are called at once, instead of one after the other in reverse order. retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one try, the first included, before all is cancelled (default: none); of a confirm or cancel, before it is shown in dtm.stuck and still retried (default: dtm.stuck_after). branch_headers: a JSON object of strings, sent with every call. Errors: 23505 the gid is in use by another; 22023 an argument is not usable; 42501 the role may not have an address called.';
+COMMENT ON FUNCTION dtm.tcc(text, dtm.tcc_step[], interval, interval, interval, integer, jsonb, boolean, text, text) IS
+'Start a tcc transaction: once the calling transaction has committed, the tries of all steps are called at once. If all succeed, it is submitted, and the confirms are called; if one refuses or time is over, it is aborting, and cancels are called for every try that may have happened. Returns the gid. A repeat with the same content does nothing. timeout_to_fail: counts from the beginning, and only until it is submitted; then all is cancelled (default: 33 s). concurrent: confirms or cancels are called at once, instead of one after the other in reverse order. retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one try, the first included, before all is cancelled (default: none); of a confirm or cancel, before it is shown in dtm.stuck and still retried (default: dtm.stuck_after). branch_headers: a JSON object of strings, sent with every call. on_success, on_failure: an SQL statement, run as the caller in the same commit as the final status; if it fails, the status is final all the same, and the statement is tried again (default: none). Errors: 23505 the gid is in use by another; 22023 an argument is not usable; 42501 the role may not have an address called.';
 
 CREATE FUNCTION dtm.tcc(steps dtm.tcc_step[], timeout_to_fail interval DEFAULT NULL,
 	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
 	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
-	concurrent boolean DEFAULT false)
+	concurrent boolean DEFAULT false,
+	on_success text DEFAULT NULL, on_failure text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_tcc_new';
-COMMENT ON FUNCTION dtm.tcc(dtm.tcc_step[], interval, interval, interval, integer, jsonb, boolean) IS
+COMMENT ON FUNCTION dtm.tcc(dtm.tcc_step[], interval, interval, interval, integer, jsonb, boolean, text, text) IS
 'Start a tcc transaction with a new gid, which is returned. See the first form of dtm.tcc.';
 
 CREATE FUNCTION dtm.tcc_begin(gid text, timeout_to_fail interval DEFAULT NULL,
 	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
 	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
-	concurrent boolean DEFAULT false)
+	concurrent boolean DEFAULT false,
+	on_success text DEFAULT NULL, on_failure text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_tcc_begin';
-COMMENT ON FUNCTION dtm.tcc_begin(text, interval, interval, interval, integer, jsonb, boolean) IS
-'Begin a tcc transaction whose tries the application calls itself: for each, dtm.tcc_branch, COMMIT, then the try; at last dtm.submit, or dtm.abort. Returns the gid. Beginning it again before it is submitted does nothing. timeout_to_fail: counts from the beginning, and only until it is submitted; then all is cancelled (default: 33 s). concurrent: confirms or cancels are called at once, instead of one after the other in reverse order. retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one call, the first included, before it is shown in dtm.stuck; it is still retried (default: dtm.stuck_after). branch_headers: a JSON object of strings, sent with every call. Errors: 23505 the gid is in use by another; DT412 it was submitted or aborted; 22023 an argument is not usable.';
+COMMENT ON FUNCTION dtm.tcc_begin(text, interval, interval, interval, integer, jsonb, boolean, text, text) IS
+'Begin a tcc transaction whose tries the application calls itself: for each, dtm.tcc_branch, COMMIT, then the try; at last dtm.submit, or dtm.abort. Returns the gid. Beginning it again before it is submitted does nothing. timeout_to_fail: counts from the beginning, and only until it is submitted; then all is cancelled (default: 33 s). concurrent: confirms or cancels are called at once, instead of one after the other in reverse order. retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one call, the first included, before it is shown in dtm.stuck; it is still retried (default: dtm.stuck_after). branch_headers: a JSON object of strings, sent with every call. on_success, on_failure: an SQL statement, run as the caller in the same commit as the final status; if it fails, the status is final all the same, and the statement is tried again (default: none). Errors: 23505 the gid is in use by another; DT412 it was submitted or aborted; 22023 an argument is not usable.';
 
 CREATE FUNCTION dtm.tcc_begin(timeout_to_fail interval DEFAULT NULL,
 	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
 	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
-	concurrent boolean DEFAULT false)
+	concurrent boolean DEFAULT false,
+	on_success text DEFAULT NULL, on_failure text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_tcc_begin_new';
-COMMENT ON FUNCTION dtm.tcc_begin(interval, interval, interval, integer, jsonb, boolean) IS
+COMMENT ON FUNCTION dtm.tcc_begin(interval, interval, interval, integer, jsonb, boolean, text, text) IS
 'Begin a tcc transaction with a new gid, which is returned. See the first form of dtm.tcc_begin.';
 
 CREATE FUNCTION dtm.tcc_branch(gid text, confirm text, cancel text, payload text DEFAULT NULL,
 	body bytea DEFAULT NULL, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL,
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false,
 	parent text DEFAULT NULL, branch_id text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_tcc_branch';
-COMMENT ON FUNCTION dtm.tcc_branch(text, text, text, text, bytea, jsonb, interval, integer, text, text) IS
+COMMENT ON FUNCTION dtm.tcc_branch(text, text, text, text, bytea, jsonb, interval, integer, boolean, text, text) IS
 'Add a branch to a tcc transaction that is begun and not submitted: before its try is called. Returns its branch_id: 01, 02, ... The arguments are those of dtm.tcc_step. parent: the branch that calls this one: below 02 it is 0201, 0202, ... branch_id: the id to take, if it is known beforehand: adding the same branch again then does nothing. Errors: DT404 unknown gid; DT412 it is submitted or ended; 22023 an argument is not usable; 23505 branch_id is another branch.';
 
 CREATE FUNCTION dtm.tcc_branch(gid text, confirm text, cancel text, payload jsonb, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL,
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false,
 	parent text DEFAULT NULL, branch_id text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_tcc_branch';
-COMMENT ON FUNCTION dtm.tcc_branch(text, text, text, jsonb, jsonb, interval, integer, text, text) IS
+COMMENT ON FUNCTION dtm.tcc_branch(text, text, text, jsonb, jsonb, interval, integer, boolean, text, text) IS
 'Add a branch with its payload as jsonb. See the first form of dtm.tcc_branch.';
 
 CREATE FUNCTION dtm.tcc_branch(gid text, confirm text, cancel text, payload json, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL,
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false,
 	parent text DEFAULT NULL, branch_id text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_tcc_branch';
-COMMENT ON FUNCTION dtm.tcc_branch(text, text, text, json, jsonb, interval, integer, text, text) IS
+COMMENT ON FUNCTION dtm.tcc_branch(text, text, text, json, jsonb, interval, integer, boolean, text, text) IS
 'Add a branch with its payload as json. See the first form of dtm.tcc_branch.';
 
 --
@@ -512,51 +527,54 @@ COMMENT ON FUNCTION dtm.tcc_branch(text, text, text, json, jsonb, interval, inte
 CREATE FUNCTION dtm.msg(gid text, steps dtm.step[], delay interval DEFAULT NULL,
 	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
 	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
-	concurrent boolean DEFAULT false)
+	concurrent boolean DEFAULT false,
+	on_success text DEFAULT NULL, on_failure text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_msg';
-COMMENT ON FUNCTION dtm.msg(text, dtm.step[], interval, interval, interval, integer, jsonb, boolean) IS
-'Send a message in the transaction of the business that it tells of: once that has committed, each step''s action is called until it has succeeded; if it rolls back, nobody is. Nothing is undone: steps have no compensate. An action may be topic://name, which is every subscriber of the topic. Returns the gid. A repeat with the same content does nothing. delay: nobody is called before it is over (default: 0). concurrent: actions are called at once instead of one after the other. retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one call, the first included, before it is shown in dtm.stuck; it is still retried (default: dtm.stuck_after). branch_headers: a JSON object of strings, sent with every call. Errors: 23505 the gid is in use by another; 22023 an argument is not usable; 42501 the role may not have an address called; 42704 a topic has no subscribers.';
+COMMENT ON FUNCTION dtm.msg(text, dtm.step[], interval, interval, interval, integer, jsonb, boolean, text, text) IS
+'Send a message in the transaction of the business that it tells of: once that has committed, each step''s action is called until it has succeeded; if it rolls back, nobody is. Nothing is undone: steps have no compensate. An action may be topic://name, which is every subscriber of the topic. Returns the gid. A repeat with the same content does nothing. delay: nobody is called before it is over (default: 0). concurrent: actions are called at once instead of one after the other. retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one call, the first included, before it is shown in dtm.stuck; it is still retried (default: dtm.stuck_after). branch_headers: a JSON object of strings, sent with every call. on_success, on_failure: an SQL statement, run as the caller in the same commit as the final status; if it fails, the status is final all the same, and the statement is tried again (default: none). Errors: 23505 the gid is in use by another; 22023 an argument is not usable; 42501 the role may not have an address called; 42704 a topic has no subscribers.';
 
 CREATE FUNCTION dtm.msg(steps dtm.step[], delay interval DEFAULT NULL,
 	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
 	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
-	concurrent boolean DEFAULT false)
+	concurrent boolean DEFAULT false,
+	on_success text DEFAULT NULL, on_failure text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_msg_new';
-COMMENT ON FUNCTION dtm.msg(dtm.step[], interval, interval, interval, integer, jsonb, boolean) IS
+COMMENT ON FUNCTION dtm.msg(dtm.step[], interval, interval, interval, integer, jsonb, boolean, text, text) IS
 'Send a message with a new gid, which is returned. See the first form of dtm.msg.';
 
 CREATE FUNCTION dtm.msg_begin(gid text, query_prepared text DEFAULT NULL, timeout_to_fail interval DEFAULT NULL,
 	delay interval DEFAULT NULL,
 	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
 	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
-	concurrent boolean DEFAULT false)
+	concurrent boolean DEFAULT false,
+	on_success text DEFAULT NULL, on_failure text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_msg_begin';
-COMMENT ON FUNCTION dtm.msg_begin(text, text, interval, interval, interval, interval, integer, jsonb, boolean) IS
-'Begin a message of an application whose business data is elsewhere: dtm.msg_branch, COMMIT, then the business there, then dtm.submit, or dtm.abort. Returns the gid. Beginning it again before it is submitted does nothing. timeout_to_fail: if it is neither submitted nor aborted in this time (default: 33 s), query_prepared, an http address, is asked whether the business was committed: success: it is sent; FAILURE: it is not; ONGOING: asked again. Without query_prepared it fails then. delay: counted from now, nobody is called before it is over (default: 0). concurrent: actions are called at once instead of one after the other. retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one call, the first included, before it is shown in dtm.stuck; it is still retried (default: dtm.stuck_after). branch_headers: a JSON object of strings, sent with every call. Errors: 23505 the gid is in use by another; DT412 it was submitted or aborted; 22023 an argument is not usable; 42501 the role may not have query_prepared called.';
+COMMENT ON FUNCTION dtm.msg_begin(text, text, interval, interval, interval, interval, integer, jsonb, boolean, text, text) IS
+'Begin a message of an application whose business data is elsewhere: dtm.msg_branch, COMMIT, then the business there, then dtm.submit, or dtm.abort. Returns the gid. Beginning it again before it is submitted does nothing. timeout_to_fail: if it is neither submitted nor aborted in this time (default: 33 s), query_prepared, an http address, is asked whether the business was committed: success: it is sent; FAILURE: it is not; ONGOING: asked again. Without query_prepared it fails then. delay: counted from now, nobody is called before it is over (default: 0). concurrent: actions are called at once instead of one after the other. retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one call, the first included, before it is shown in dtm.stuck; it is still retried (default: dtm.stuck_after). branch_headers: a JSON object of strings, sent with every call. on_success, on_failure: an SQL statement, run as the caller in the same commit as the final status; if it fails, the status is final all the same, and the statement is tried again (default: none). Errors: 23505 the gid is in use by another; DT412 it was submitted or aborted; 22023 an argument is not usable; 42501 the role may not have query_prepared called.';
 
 CREATE FUNCTION dtm.msg_branch(gid text, action text, payload text DEFAULT NULL,
 	body bytea DEFAULT NULL, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_msg_branch';
-COMMENT ON FUNCTION dtm.msg_branch(text, text, text, bytea, jsonb, interval, integer) IS
+COMMENT ON FUNCTION dtm.msg_branch(text, text, text, bytea, jsonb, interval, integer, boolean) IS
 'Add a branch to a message that is begun and not submitted. Returns its branch_id: 01, 02, ...; the subscribers of a topic are 01-01, 01-02, ... The arguments are those of dtm.step. Errors: DT404 unknown gid; DT412 it is submitted or ended; 42704 a topic has no subscribers.';
 
 CREATE FUNCTION dtm.msg_branch(gid text, action text, payload jsonb, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_msg_branch';
-COMMENT ON FUNCTION dtm.msg_branch(text, text, jsonb, jsonb, interval, integer) IS
+COMMENT ON FUNCTION dtm.msg_branch(text, text, jsonb, jsonb, interval, integer, boolean) IS
 'Add a branch with its payload as jsonb. See the first form of dtm.msg_branch.';
 
 CREATE FUNCTION dtm.msg_branch(gid text, action text, payload json, headers jsonb DEFAULT NULL,
-	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL)
+	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_msg_branch';
-COMMENT ON FUNCTION dtm.msg_branch(text, text, json, jsonb, interval, integer) IS
+COMMENT ON FUNCTION dtm.msg_branch(text, text, json, jsonb, interval, integer, boolean) IS
 'Add a branch with its payload as json. See the first form of dtm.msg_branch.';
 
 CREATE FUNCTION dtm.msg_trigger()
@@ -583,18 +601,20 @@ COMMENT ON FUNCTION dtm.unsubscribe(text, text) IS
 
 CREATE FUNCTION dtm.xa_begin(gid text, timeout_to_fail interval DEFAULT NULL,
 	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
-	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL)
+	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
+	on_success text DEFAULT NULL, on_failure text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_xa_begin';
-COMMENT ON FUNCTION dtm.xa_begin(text, interval, interval, interval, integer, jsonb) IS
-'Begin an xa transaction: participants register with dtm.xa_branch and prepare their local transactions; dtm.submit then lets all of them commit, dtm.abort or the timeout lets all roll back. Returns the gid. Beginning it again before it is submitted does nothing. timeout_to_fail: counts from the beginning, and only until it is submitted; then all is rolled back (default: 33 s). retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one call, the first included, before it is shown in dtm.stuck; it is still retried (default: dtm.stuck_after). branch_headers: a JSON object of strings, sent with every call. Errors: 23505 the gid is in use by another; DT412 it was submitted or aborted; 22023 an argument is not usable.';
+COMMENT ON FUNCTION dtm.xa_begin(text, interval, interval, interval, integer, jsonb, text, text) IS
+'Begin an xa transaction: participants register with dtm.xa_branch and prepare their local transactions; dtm.submit then lets all of them commit, dtm.abort or the timeout lets all roll back. Returns the gid. Beginning it again before it is submitted does nothing. timeout_to_fail: counts from the beginning, and only until it is submitted; then all is rolled back (default: 33 s). retry_interval: first delay after a failed attempt, doubled each time, and the fixed delay after ONGOING (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed attempts of one call, the first included, before it is shown in dtm.stuck; it is still retried (default: dtm.stuck_after). branch_headers: a JSON object of strings, sent with every call. on_success, on_failure: an SQL statement, run as the caller in the same commit as the final status; if it fails, the status is final all the same, and the statement is tried again (default: none). Errors: 23505 the gid is in use by another; DT412 it was submitted or aborted; 22023 an argument is not usable.';
 
 CREATE FUNCTION dtm.xa_begin(timeout_to_fail interval DEFAULT NULL,
 	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
-	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL)
+	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
+	on_success text DEFAULT NULL, on_failure text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_xa_begin_new';
-COMMENT ON FUNCTION dtm.xa_begin(interval, interval, interval, integer, jsonb) IS
+COMMENT ON FUNCTION dtm.xa_begin(interval, interval, interval, integer, jsonb, text, text) IS
 'Begin an xa transaction with a new gid, which is returned. See the first form of dtm.xa_begin.';
 
 CREATE FUNCTION dtm.xa_branch(gid text, url text, headers jsonb DEFAULT NULL,

@@ -11,7 +11,7 @@ SELECT dtm.saga(E'a\nb', ARRAY[dtm.step('http://a')]);
 SELECT dtm.saga('x', NULL::dtm.step[]);
 SELECT dtm.saga('x', '{}'::dtm.step[]);
 SELECT dtm.saga('x', ARRAY[dtm.step('http://a'), NULL]);
-SELECT dtm.saga('x', ARRAY[dtm.step('http://a'), ROW(NULL, '', NULL, NULL, NULL, NULL)::dtm.step]);
+SELECT dtm.saga('x', ARRAY[dtm.step('http://a'), ROW(NULL, '', NULL, NULL, NULL, NULL, NULL)::dtm.step]);
 SELECT dtm.step(NULL);
 SELECT dtm.step('http://a', payload => '{"a": }');
 SELECT dtm.step('http://a', payload => '{}', body => '\x00');

@@ -22,6 +22,7 @@ typedef struct Digest
 	uint64		half[2];
 } Digest;
 
+static text *statement_argument(FunctionCallInfo fcinfo, int n);
 static int64 insert(const DtmApi *api, const DtmStart *start, bool one_call,
 					const Digest *digest);
 static Interval *time_to_prepare(const DtmStart *start);
@@ -96,10 +97,25 @@ dtm_read_options(FunctionCallInfo fcinfo, int first, const DtmOption *list,
 			case DTM_ORDERS:
 				options->orders = PG_GETARG_JSONB_P(n);
 				break;
+			case DTM_ON_SUCCESS:
+				options->on_success = statement_argument(fcinfo, n);
+				break;
+			case DTM_ON_FAILURE:
+				options->on_failure = statement_argument(fcinfo, n);
+				break;
 			case DTM_OPTIONS_END:
 				break;
 		}
 	}
+}
+
+/* NULL and '' are none. */
+static text *
+statement_argument(FunctionCallInfo fcinfo, int n)
+{
+	text	   *statement = PG_GETARG_TEXT_PP(n);
+
+	return VARSIZE_ANY_EXHDR(statement) > 0 ? statement : NULL;
 }
 
 int
@@ -246,8 +262,8 @@ insert(const DtmApi *api, const DtmStart *start, bool one_call,
 		time_to_prepare(start);
 	TimestampTz deadline = now;
 	TimestampTz not_before = now + options->delay_us;
-	Datum		values[18];
-	char		nulls[18];
+	Datum		values[20];
+	char		nulls[20];
 	bool		isnull;
 	int64		id;
 
@@ -294,6 +310,10 @@ insert(const DtmApi *api, const DtmStart *start, bool one_call,
 	nulls[16] = options->delay != NULL ? ' ' : 'n';
 	values[17] = PointerGetDatum(start->query_prepared);
 	nulls[17] = start->query_prepared != NULL ? ' ' : 'n';
+	values[18] = PointerGetDatum(options->on_success);
+	nulls[18] = options->on_success != NULL ? ' ' : 'n';
+	values[19] = PointerGetDatum(options->on_failure);
+	nulls[19] = options->on_failure != NULL ? ' ' : 'n';
 
 	if (dtm_api_run(DTM_PLAN_BEGIN, values, nulls) == 0)
 		return 0;
@@ -404,6 +424,8 @@ digest_start(const DtmStart *start, const DtmStep *steps, int nsteps,
 	digest_interval(digest, options->retry_interval);
 	digest_interval(digest, options->request_timeout);
 	digest_varlena(digest, options->branch_headers);
+	digest_varlena(digest, options->on_success);
+	digest_varlena(digest, options->on_failure);
 	for (int i = 0; i < nsteps; i++)
 	{
 		for (int phase = 0; phase < DTM_PHASES; phase++)
@@ -413,6 +435,7 @@ digest_start(const DtmStart *start, const DtmStep *steps, int nsteps,
 		digest_varlena(digest, steps[i].predecessors);
 		digest_interval(digest, steps[i].request_timeout);
 		digest_bytes(digest, &steps[i].retry_limit, sizeof(int32));
+		digest_bytes(digest, &steps[i].keep_result, sizeof(bool));
 	}
 }
 

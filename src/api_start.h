@@ -29,6 +29,8 @@ typedef struct DtmOptions
 	Jsonb	   *branch_headers;
 	bool		concurrent;
 	Jsonb	   *orders;
+	text	   *on_success;		/* statements; NULL: none */
+	text	   *on_failure;
 } DtmOptions;
 
 /* Lists of these say in which order a function takes its options. */
@@ -42,7 +44,9 @@ typedef enum DtmOption
 	DTM_RETRY_LIMIT,
 	DTM_BRANCH_HEADERS,
 	DTM_CONCURRENT,
-	DTM_ORDERS
+	DTM_ORDERS,
+	DTM_ON_SUCCESS,
+	DTM_ON_FAILURE
 } DtmOption;
 
 typedef struct DtmStart

@@ -30,6 +30,7 @@ enum
 	STEP_HEADERS,
 	STEP_REQUEST_TIMEOUT,
 	STEP_RETRY_LIMIT,
+	STEP_KEEP_RESULT,
 	STEP_REST
 };
 
@@ -72,7 +73,7 @@ const DtmStepKind dtm_msg_branch_kind = {
 };
 
 /* The columns of dtm.branch that a step fills, and how many rows at most. */
-#define BRANCH_COLUMNS	11
+#define BRANCH_COLUMNS	12
 #define BRANCH_ROWS		8
 
 PG_FUNCTION_INFO_V1(dtm_step);
@@ -133,6 +134,7 @@ make_step(FunctionCallInfo fcinfo, const DtmStepKind *kind)
 	rest[STEP_HEADERS] = JsonbPGetDatum(step.headers);
 	rest[STEP_REQUEST_TIMEOUT] = IntervalPGetDatum(step.request_timeout);
 	rest[STEP_RETRY_LIMIT] = Int32GetDatum(step.retry_limit);
+	rest[STEP_KEEP_RESULT] = BoolGetDatum(step.keep_result);
 	rest_null[STEP_PAYLOAD] = step.payload == NULL;
 	rest_null[STEP_HEADERS] = step.headers == NULL;
 	rest_null[STEP_REQUEST_TIMEOUT] = step.request_timeout == NULL;
@@ -182,6 +184,7 @@ dtm_step_of_arguments(FunctionCallInfo fcinfo, int first, int nargs,
 	if (!PG_ARGISNULL(rest + 2))
 		step->retry_limit = dtm_retry_limit(PG_GETARG_INT32(rest + 2),
 											"retry_limit");
+	step->keep_result = !PG_ARGISNULL(rest + 3) && PG_GETARG_BOOL(rest + 3);
 }
 
 static void
@@ -300,6 +303,8 @@ read_step(HeapTupleHeader header, TupleDesc desc, const DtmStepKind *kind,
 	if (!rest_null[STEP_RETRY_LIMIT])
 		step->retry_limit = dtm_retry_limit(DatumGetInt32(rest[STEP_RETRY_LIMIT]),
 											dtm_place(number, "retry_limit"));
+	step->keep_result = !rest_null[STEP_KEEP_RESULT] &&
+		DatumGetBool(rest[STEP_KEEP_RESULT]);
 }
 
 void
@@ -379,6 +384,7 @@ dtm_store_steps(int64 id, int first, const DtmStep *steps, int nsteps)
 			value[8] = JsonbPGetDatum(step->headers);
 			value[9] = PointerGetDatum(step->payload);
 			value[10] = address_value(step, DTM_TRY);
+			value[11] = BoolGetDatum(step->keep_result);
 			if (step->predecessors == NULL)
 				null[5] = 'n';
 			if (step->request_timeout == NULL)
@@ -398,13 +404,13 @@ dtm_store_steps(int64 id, int first, const DtmStep *steps, int nsteps)
 	}
 }
 
-/* INSERT INTO dtm.branch VALUES ($1, ...), ($12, ...), ..., once per length. */
+/* INSERT INTO dtm.branch VALUES ($1, ...), ($13, ...), ..., once per length. */
 static SPIPlanPtr
 insert_plan(int nrows)
 {
 	static const Oid column_types[BRANCH_COLUMNS] = {
 		INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4ARRAYOID, INTERVALOID,
-		INT4OID, JSONBOID, BYTEAOID, TEXTOID
+		INT4OID, JSONBOID, BYTEAOID, TEXTOID, BOOLOID
 	};
 	static SPIPlanPtr plans[BRANCH_ROWS + 1];
 
@@ -418,7 +424,8 @@ insert_plan(int nrows)
 		appendStringInfoString(&sql,
 							   "INSERT INTO dtm.branch (id, branch, branch_id, "
 							   "forward, backward, predecessors, request_timeout, "
-							   "retry_limit, branch_headers, payload, try) VALUES ");
+							   "retry_limit, branch_headers, payload, try, "
+							   "keep_result) VALUES ");
 		for (int row = 0; row < nrows; row++)
 		{
 			for (int i = 0; i < BRANCH_COLUMNS; i++)

@@ -15,7 +15,7 @@
 /*
  * What one step of a mode has: the addresses in the order of the type's
  * columns, or of the function's arguments; behind them come payload, [body,]
- * headers, request_timeout and retry_limit.
+ * headers, request_timeout, retry_limit and keep_result.
  */
 typedef struct DtmStepKind
 {
@@ -45,6 +45,7 @@ typedef struct DtmStep
 	Jsonb	   *headers;		/* NULL: none */
 	Interval   *request_timeout;	/* NULL: the transaction's */
 	int32		retry_limit;	/* 0: the transaction's */
+	bool		keep_result;
 	ArrayType  *predecessors;	/* indexes from 0; NULL: none */
 } DtmStep;
 

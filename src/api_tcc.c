@@ -22,7 +22,7 @@ PG_FUNCTION_INFO_V1(dtm_tcc_branch);
 static const DtmOption tcc_options[] = {
 	DTM_TIMEOUT_TO_FAIL, DTM_RETRY_INTERVAL, DTM_REQUEST_TIMEOUT,
 	DTM_RETRY_LIMIT, DTM_BRANCH_HEADERS, DTM_CONCURRENT,
-	DTM_OPTIONS_END
+	DTM_ON_SUCCESS, DTM_ON_FAILURE, DTM_OPTIONS_END
 };
 
 static Datum start_tcc(FunctionCallInfo fcinfo, DtmStart *start, int first);

@@ -20,7 +20,7 @@ PG_FUNCTION_INFO_V1(dtm_xa_branch);
 static const DtmOption xa_options[] = {
 	DTM_TIMEOUT_TO_FAIL, DTM_RETRY_INTERVAL, DTM_REQUEST_TIMEOUT,
 	DTM_RETRY_LIMIT, DTM_BRANCH_HEADERS,
-	DTM_OPTIONS_END
+	DTM_ON_SUCCESS, DTM_ON_FAILURE, DTM_OPTIONS_END
 };
 
 /* A url in the place of two addresses: of commit, and of rollback. */

@@ -17,8 +17,9 @@ static void take_withdrawal(DtmTrans *trans, const DtmEvent *event);
 static void take_command(DtmTrans *trans, const DtmEvent *event);
 static void hurry(DtmTrans *trans, DtmTime now);
 static void hurry_op(DtmOp *op, DtmTime now);
-static bool may_refuse(const DtmTrans *trans, const DtmEvent *event);
-static bool limit_turns_back(const DtmTrans *trans, const DtmEvent *event);
+static bool may_refuse(const DtmTrans *trans, int branch, DtmPhase phase);
+static bool limit_turns_back(const DtmTrans *trans, int branch,
+							 DtmPhase phase);
 static int32_t limit_of(const DtmTrans *trans, int branch);
 static int	rank(DtmStatus status);
 static void count_up(int32_t *counter);
@@ -87,7 +88,7 @@ take_result(DtmTrans *trans, const DtmEvent *event)
 			op->due = later(event->now, trans->retry_interval);
 			break;
 		case DTM_ANSWER_FAILURE:
-			if (may_refuse(trans, event))
+			if (may_refuse(trans, event->branch, event->phase))
 			{
 				op->status = DTM_OP_FAILED;
 				op->in_doubt = false;
@@ -121,7 +122,7 @@ take_failed_attempt(DtmTrans *trans, const DtmEvent *event)
 
 	if (limit <= 0)
 		limit = event->stuck_after;
-	else if (limit_turns_back(trans, event))
+	else if (limit_turns_back(trans, event->branch, event->phase))
 		limit = 0;
 	if (limit > 0 && op->failed_attempts >= limit)
 		op->stuck = true;
@@ -182,6 +183,7 @@ static void
 hurry(DtmTrans *trans, DtmTime now)
 {
 	hurry_op(&trans->check, now);
+	hurry_op(&trans->ending, now);
 	for (int i = 0; i < trans->nbranches; i++)
 	{
 		for (int phase = 0; phase < DTM_PHASES; phase++)
@@ -198,16 +200,16 @@ hurry_op(DtmOp *op, DtmTime now)
 
 /* FAILURE is a word only for those who are asked whether to go on at all. */
 static bool
-may_refuse(const DtmTrans *trans, const DtmEvent *event)
+may_refuse(const DtmTrans *trans, int branch, DtmPhase phase)
 {
 	switch (trans->mode)
 	{
 		case DTM_SAGA:
-			return event->phase == DTM_FORWARD;
+			return branch >= 0 && phase == DTM_FORWARD;
 		case DTM_TCC:
-			return event->phase == DTM_TRY;
+			return phase == DTM_TRY;
 		case DTM_MSG:
-			return event->branch == DTM_WHOLE;
+			return branch == DTM_WHOLE;
 		case DTM_XA:
 		case DTM_WORKFLOW:
 			return false;
@@ -216,9 +218,15 @@ may_refuse(const DtmTrans *trans, const DtmEvent *event)
 }
 
 static bool
-limit_turns_back(const DtmTrans *trans, const DtmEvent *event)
+limit_turns_back(const DtmTrans *trans, int branch, DtmPhase phase)
 {
-	return event->branch != DTM_WHOLE && may_refuse(trans, event);
+	return branch >= 0 && may_refuse(trans, branch, phase);
+}
+
+bool
+dtm_call_has_limit(const DtmTrans *trans, int branch, DtmPhase phase)
+{
+	return limit_turns_back(trans, branch, phase) && limit_of(trans, branch) > 0;
 }
 
 bool
@@ -351,7 +359,7 @@ dtm_call_is_needless(const DtmTrans *trans, int branch, DtmPhase phase)
 static int32_t
 limit_of(const DtmTrans *trans, int branch)
 {
-	if (branch != DTM_WHOLE && trans->branches[branch].retry_limit > 0)
+	if (branch >= 0 && trans->branches[branch].retry_limit > 0)
 		return trans->branches[branch].retry_limit;
 	return trans->retry_limit;
 }

@@ -22,6 +22,10 @@ extern bool dtm_all_succeeded(DtmTrans *trans, DtmPhase phase);
 extern DtmCause dtm_cause_to_turn_back(const DtmTrans *trans, DtmPhase phase,
 									   DtmTime now, int *cause_branch);
 
+/* Can failed attempts of this call, by their number, turn the whole back? */
+extern bool dtm_call_has_limit(const DtmTrans *trans, int branch,
+							   DtmPhase phase);
+
 extern bool dtm_phase_is_running(const DtmTrans *trans, DtmPhase phase);
 
 /* Which ops of a phase are to succeed, and how they may be called. */

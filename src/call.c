@@ -8,20 +8,16 @@
  */
 #include "postgres.h"
 
-#include "lib/stringinfo.h"
-#include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "attempts.h"
 #include "call.h"
+#include "call_request.h"
 #include "debug_point.h"
-#include "decide.h"
 #include "encoding.h"
 #include "executor.h"
-#include "secret.h"
 #include "settings.h"
-#include "store.h"
 
 /* How long to leave executors alone after none could be had. */
 #define EXECUTOR_PAUSE (20 * DTM_MS)
@@ -43,17 +39,6 @@ static DtmTargets *targets_of(const DtmCall *call);
 static void forget_call(DtmTrans *trans, int branch, DtmPhase phase);
 static void drive_http(DtmTime now);
 static void start_http(DtmCall *call, DtmTime now);
-static bool needs_tables(const DtmCall *call);
-static bool names_secret(const char *headers);
-static void build_request(DtmCall *call);
-static char *build_url(const DtmCall *call);
-static void build_headers(DtmCall *call);
-static bool names_content_type(const char *headers);
-static const char **append_headers(const char **next, const char *headers,
-								   const DtmCall *call);
-static const char *complete_header(const char *header, const DtmCall *call);
-static int	count_headers(const char *headers);
-static void read_payload(DtmCall *call);
 static void drive_sql(DtmTime now);
 static void start_sql(DtmCall *call, DtmTime now);
 static void end_call(DtmCall *call, DtmTargets *targets, DtmAnswer answer,
@@ -139,7 +124,7 @@ dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase)
 	call->phase = phase;
 	call->executor = -1;
 	call->timeout = trans->request_timeout;
-	if (branch != DTM_WHOLE && trans->branches[branch].request_timeout > 0)
+	if (branch >= 0 && trans->branches[branch].request_timeout > 0)
 		call->timeout = trans->branches[branch].request_timeout;
 	dtm_op_of(trans, branch, phase)->call = call;
 
@@ -147,7 +132,7 @@ dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase)
 	if (!dtm_address_parse(written, &address, &reason))
 		address.transport = DTM_CALL_UNKNOWN;
 	/* An executor runs branches. */
-	if (branch == DTM_WHOLE && address.transport != DTM_CALL_HTTP)
+	if (branch < 0 && address.transport != DTM_CALL_HTTP)
 		address.transport = DTM_CALL_UNKNOWN;
 	call->transport = address.transport;
 
@@ -292,41 +277,14 @@ drive_http(DtmTime now)
 static void
 start_http(DtmCall *call, DtmTime now)
 {
-	MemoryContext before = MemoryContextSwitchTo(call->context);
 	char		error[DTM_MAX_ERROR];
 	bool		started = false;
 
-	snprintf(error, sizeof(error), "not an address that can be called");
-	if (call->transport == DTM_CALL_HTTP)
-	{
-		PG_TRY();
-		{
-			bool		reads = needs_tables(call);
-
-			if (reads)
-				dtm_store_begin();
-			MemoryContextSwitchTo(call->context);
-			read_payload(call);
-			build_request(call);
-			if (reads)
-				dtm_store_commit(false);
-			MemoryContextSwitchTo(call->context);
-			started = dtm_http_start(http, &call->request, error);
-		}
-		PG_CATCH();
-		{
-			ErrorData  *data;
-
-			MemoryContextSwitchTo(call->context);
-			data = CopyErrorData();
-			FlushErrorState();
-			dtm_store_abort();
-			snprintf(error, sizeof(error), "the request could not be made: %s",
-					 data->message);
-		}
-		PG_END_TRY();
-	}
-	MemoryContextSwitchTo(before);
+	if (call->transport != DTM_CALL_HTTP)
+		snprintf(error, sizeof(error), "not an address that can be called");
+	else
+		started = dtm_call_make_request(call, error) &&
+			dtm_http_start(http, &call->request, error);
 	DTM_POINT(call->branch == DTM_WHOLE ? "worker-check-sent"
 			  : call->phase == DTM_TRY ? "worker-try-sent"
 			  : call->phase == DTM_FORWARD ? "worker-action-sent"
@@ -337,196 +295,6 @@ start_http(DtmCall *call, DtmTime now)
 		/* Nothing was sent: that says nothing about the server. */
 		dtm_target_forget(http_targets, &call->waiting);
 		end_call(call, http_targets, DTM_ANSWER_ERROR, false, error, false, now);
-	}
-}
-
-/* What is large, or secret, is not kept in memory but read for the call. */
-static bool
-needs_tables(const DtmCall *call)
-{
-	const DtmBranch *branch;
-
-	if (names_secret(call->trans->headers))
-		return true;
-	if (call->branch == DTM_WHOLE)
-		return false;
-	branch = &call->trans->branches[call->branch];
-	return (branch->payload == NULL && branch->payload_size > 0) ||
-		names_secret(branch->headers);
-}
-
-static bool
-names_secret(const char *headers)
-{
-	for (; headers != NULL && *headers != '\0'; headers += strlen(headers) + 1)
-	{
-		if (strchr(headers, DTM_SECRET_FOLLOWS) != NULL)
-			return true;
-	}
-	return false;
-}
-
-static void
-build_request(DtmCall *call)
-{
-	DtmHttpRequest *request = &call->request;
-
-	request->url = build_url(call);
-	build_headers(call);
-	request->post = request->body_size > 0 || call->trans->mode == DTM_XA;
-	request->timeout = call->timeout;
-	request->tag = call;
-}
-
-static void
-append_encoded(StringInfo url, const char *text)
-{
-	for (; *text != '\0'; text++)
-	{
-		unsigned char c = (unsigned char) *text;
-
-		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-			(c >= '0' && c <= '9') || strchr("-_.~", c) != NULL)
-			appendStringInfoChar(url, (char) c);
-		else
-			appendStringInfo(url, "%%%02X", c);
-	}
-}
-
-static char *
-build_url(const DtmCall *call)
-{
-	const DtmTrans *trans = call->trans;
-	const char *address = dtm_to_utf8(dtm_address_of(trans, call->branch,
-													 call->phase));
-	const char *query = strchr(address, '?');
-	StringInfoData url;
-
-	initStringInfo(&url);
-	appendStringInfoString(&url, address);
-	if (query == NULL)
-		appendStringInfoChar(&url, '?');
-	else if (query[1] != '\0' && address[strlen(address) - 1] != '&')
-		appendStringInfoChar(&url, '&');
-	appendStringInfoString(&url, "gid=");
-	append_encoded(&url, dtm_to_utf8(trans->gid));
-	appendStringInfo(&url, "&trans_type=%s&branch_id=%s&op=%s",
-					 dtm_mode_name(trans->mode),
-					 dtm_branch_id_of(trans, call->branch),
-					 call->branch == DTM_WHOLE ? "msg"
-					 : dtm_op_name(trans->mode, call->phase));
-	return url.data;
-}
-
-static void
-build_headers(DtmCall *call)
-{
-	const DtmTrans *trans = call->trans;
-	const char *own = call->branch == DTM_WHOLE ? NULL
-		: trans->branches[call->branch].headers;
-	const char **headers;
-	const char **next;
-
-	headers = palloc(sizeof(char *) * (count_headers(trans->headers) +
-									   count_headers(own) + 1));
-	next = headers;
-	if (!names_content_type(trans->headers) && !names_content_type(own))
-		*next++ = "Content-Type: application/json";
-	next = append_headers(next, trans->headers, call);
-	next = append_headers(next, own, call);
-	call->request.headers = headers;
-	call->request.nheaders = (int) (next - headers);
-}
-
-static bool
-names_content_type(const char *headers)
-{
-	static const char name[] = "content-type:";
-
-	for (; headers != NULL && *headers != '\0'; headers += strlen(headers) + 1)
-	{
-		if (pg_strncasecmp(headers, name, sizeof(name) - 1) == 0)
-			return true;
-	}
-	return false;
-}
-
-static const char **
-append_headers(const char **next, const char *headers, const DtmCall *call)
-{
-	for (; headers != NULL && *headers != '\0'; headers += strlen(headers) + 1)
-	{
-		const char *complete = dtm_to_utf8(complete_header(headers, call));
-		char	   *header = MemoryContextStrdup(call->context, complete);
-		char	   *colon = strchr(header, ':');
-
-		/* To curl "Name:" means to leave it out; this is an empty one. */
-		if (colon != NULL && colon[1 + strspn(colon + 1, " \t")] == '\0')
-			strcpy(colon, ";");
-		*next++ = header;
-	}
-	return next;
-}
-
-/* With the secret's value where only its name was. */
-static const char *
-complete_header(const char *header, const DtmCall *call)
-{
-	const char *name = strchr(header, DTM_SECRET_FOLLOWS);
-	Oid			owner = call->trans->owner;
-	char	   *secret;
-
-	if (name == NULL)
-		return header;
-	secret = dtm_store_secret(owner, name + 1, call->context);
-	if (secret == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role \"%s\" has no secret \"%s\" any more",
-						GetUserNameFromId(owner, true), name + 1),
-				 errhint("As that role: SELECT dtm.set_secret(%s, ...);",
-						 quote_literal_cstr(name + 1))));
-	return psprintf("%.*s%s", (int) (name - header), header, secret);
-}
-
-static int
-count_headers(const char *headers)
-{
-	int			n = 0;
-
-	for (; headers != NULL && *headers != '\0'; headers += strlen(headers) + 1)
-		n++;
-	return n;
-}
-
-/* A copy: the transaction may leave memory before the call ends. */
-static void
-read_payload(DtmCall *call)
-{
-	const DtmBranch *branch;
-	DtmHttpRequest *request = &call->request;
-
-	if (call->branch == DTM_WHOLE)
-		return;
-	branch = &call->trans->branches[call->branch];
-	if (branch->payload_size == 0)
-		return;
-	if (branch->payload != NULL)
-	{
-		char	   *copy = MemoryContextAlloc(call->context, branch->payload_size);
-
-		memcpy(copy, branch->payload, branch->payload_size);
-		request->body = copy;
-		request->body_size = branch->payload_size;
-	}
-	else
-	{
-		request->body = dtm_store_payload(call->trans->id, call->branch,
-										  call->context, &request->body_size);
-		if (request->body == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("the payload is missing from dtm.branch")));
 	}
 }
 
@@ -674,13 +442,8 @@ fail_limited(DtmCall *call, DtmTargets *targets, const char *error,
 static bool
 is_limited(const DtmCall *call)
 {
-	const DtmTrans *trans = call->trans;
-	bool		may_refuse = call->phase == DTM_TRY ||
-		(trans->mode == DTM_SAGA && call->phase == DTM_FORWARD);
-
-	return may_refuse && !call->waiting.in_flight &&
-		(trans->retry_limit > 0 ||
-		 trans->branches[call->branch].retry_limit > 0);
+	return !call->waiting.in_flight &&
+		dtm_call_has_limit(call->trans, call->branch, call->phase);
 }
 
 /* It was not made: its transaction may ask for it again. */

@@ -132,6 +132,7 @@ dtm_array(const Datum *values, const bool *nulls, int n, Oid type)
 			align = TYPALIGN_CHAR;
 			break;
 		case TEXTOID:
+		case BYTEAOID:
 			break;
 		default:
 			elog(ERROR, "no array of type %u is made here", type);

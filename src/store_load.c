@@ -23,7 +23,8 @@
 static DtmStatement trans_rows = {
 	"SELECT id, gid, mode, status, owner, concurrent, deadline,"
 	" retry_interval, retry_limit, request_timeout, branch_headers, reason,"
-	" hurried_at, created_at, due, driven, query_prepared, not_before"
+	" hurried_at, created_at, due, driven, query_prepared, not_before,"
+	" traceparent, on_success, on_failure"
 	" FROM dtm.trans WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
 	" ORDER BY id",
 	1, {INT8ARRAYOID}
@@ -34,7 +35,7 @@ static DtmStatement branch_rows = {
 	" request_timeout, retry_limit, branch_headers,"
 	" pg_catalog.octet_length(payload),"
 	" CASE WHEN pg_catalog.octet_length(payload) OPERATOR(pg_catalog.<=) $2"
-	" THEN payload END, try"
+	" THEN payload END, try, keep_result"
 	" FROM dtm.branch WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
 	" ORDER BY id, branch",
 	2, {INT8ARRAYOID, INT4OID}
@@ -276,7 +277,11 @@ read_trans(DtmLoaded *loaded, HeapTuple row, TupleDesc desc)
 	trans->driven = DatumGetBool(column(row, desc, 16, &is_null));
 	trans->query_prepared = column_text(row, desc, 17);
 	trans->not_before = column_time(row, desc, 18, 0);
+	trans->traceparent = column_text(row, desc, 19);
+	trans->on_success = column_text(row, desc, 20);
+	trans->on_failure = column_text(row, desc, 21);
 	trans->check.status = DTM_OP_PREPARED;
+	trans->ending.status = DTM_OP_PREPARED;
 	loaded->trans = trans;
 }
 
@@ -361,6 +366,7 @@ read_branch(DtmBranch *branch, HeapTuple row, TupleDesc desc)
 		memcpy(branch->payload, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
 	}
 	branch->address[DTM_TRY] = column_text(row, desc, 12);
+	branch->keep_result = DatumGetBool(column(row, desc, 13, &is_null));
 	for (int phase = 0; phase < DTM_PHASES; phase++)
 		branch->op[phase].status = DTM_OP_PREPARED;
 }
@@ -397,7 +403,7 @@ read_ops(DtmLoaded *loaded, int nloaded)
 static DtmOp *
 op_of_row(DtmTrans *trans, int branch, int phase)
 {
-	if (branch < DTM_WHOLE || branch >= trans->nbranches ||
+	if (branch < DTM_ENDING || branch >= trans->nbranches ||
 		phase < 0 || phase >= DTM_PHASES)
 		return NULL;
 	return dtm_op_of(trans, branch, phase);

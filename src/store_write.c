@@ -55,21 +55,23 @@ static DtmStatement change_rows = {
 /* What an executor has committed as done is done: its row is not touched. */
 static DtmStatement op_rows = {
 	"INSERT INTO dtm.op AS o (id, branch, phase, status, stuck, attempts,"
-	" failed_attempts, streak, next_attempt, last_attempt, last_error)"
+	" failed_attempts, streak, next_attempt, last_attempt, last_error, result)"
 	" SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
 	" pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
 	" pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8),"
-	" pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11))"
+	" pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11),"
+	" pg_catalog.unnest($12))"
 	" ON CONFLICT (id, branch, phase) DO UPDATE SET"
 	" status = excluded.status, stuck = excluded.stuck,"
 	" attempts = excluded.attempts,"
 	" failed_attempts = excluded.failed_attempts, streak = excluded.streak,"
 	" next_attempt = excluded.next_attempt,"
-	" last_attempt = excluded.last_attempt, last_error = excluded.last_error"
+	" last_attempt = excluded.last_attempt, last_error = excluded.last_error,"
+	" result = excluded.result"
 	" WHERE o.status OPERATOR(pg_catalog.<>) 'S'",
-	11, {INT8ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, CHARARRAYOID, BOOLARRAYOID,
+	12, {INT8ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, CHARARRAYOID, BOOLARRAYOID,
 		INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID,
-	TIMESTAMPTZARRAYOID, TEXTARRAYOID}
+	TIMESTAMPTZARRAYOID, TEXTARRAYOID, BYTEAARRAYOID}
 };
 
 typedef struct Column
@@ -93,6 +95,20 @@ put_text(Column *c, int i, const char *text)
 {
 	c->nulls[i] = text == NULL;
 	c->values[i] = text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
+}
+
+static void
+put_bytes(Column *c, int i, const char *bytes, size_t size)
+{
+	bytea	   *value;
+
+	c->nulls[i] = bytes == NULL;
+	if (bytes == NULL)
+		return;
+	value = palloc(VARHDRSZ + size);
+	SET_VARSIZE(value, VARHDRSZ + size);
+	memcpy(VARDATA(value), bytes, size);
+	c->values[i] = PointerGetDatum(value);
 }
 
 static void
@@ -182,7 +198,8 @@ dtm_store_ops(const DtmOpRow *rows, int nrows)
 	Column		next = new_column(nrows);
 	Column		last = new_column(nrows);
 	Column		error = new_column(nrows);
-	Datum		values[11];
+	Column		result = new_column(nrows);
+	Datum		values[12];
 
 	for (int i = 0; i < nrows; i++)
 	{
@@ -201,6 +218,7 @@ dtm_store_ops(const DtmOpRow *rows, int nrows)
 				 DTM_NEVER);
 		put_time(&last, i, op->last_attempt, 0);
 		put_text(&error, i, op->last_error);
+		put_bytes(&result, i, op->result, op->result_size);
 	}
 	values[0] = dtm_array(id.values, NULL, nrows, INT8OID);
 	values[1] = dtm_array(branch.values, NULL, nrows, INT4OID);
@@ -213,5 +231,6 @@ dtm_store_ops(const DtmOpRow *rows, int nrows)
 	values[8] = dtm_array(next.values, next.nulls, nrows, TIMESTAMPTZOID);
 	values[9] = dtm_array(last.values, last.nulls, nrows, TIMESTAMPTZOID);
 	values[10] = dtm_array(error.values, error.nulls, nrows, TEXTOID);
+	values[11] = dtm_array(result.values, result.nulls, nrows, BYTEAOID);
 	dtm_statement_run(&op_rows, values, NULL, SPI_OK_INSERT);
 }

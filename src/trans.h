@@ -67,6 +67,12 @@ typedef enum DtmPhase
  */
 #define DTM_WHOLE (-1)
 
+/*
+ * The one of its ending: the statement on_success or on_failure. Its phase is
+ * DTM_FORWARD too.
+ */
+#define DTM_ENDING (-2)
+
 /* What a branch's answer means, whatever the transport. */
 typedef enum DtmAnswer
 {
@@ -89,6 +95,8 @@ typedef struct DtmOp
 	DtmTime		due;			/* earliest next call */
 	DtmTime		last_attempt;	/* 0: never */
 	char	   *last_error;		/* NULL: none */
+	char	   *result;			/* what it answered, until its row has it */
+	size_t		result_size;
 	void	   *call;			/* the worker's own; deciding never looks */
 } DtmOp;
 
@@ -102,6 +110,7 @@ typedef struct DtmBranch
 	bool		held;			/* scratch of the deciding function */
 	int64_t		request_timeout;	/* ms; 0: the transaction's */
 	int32_t		retry_limit;	/* 0: the transaction's */
+	bool		keep_result;
 	char	   *headers;		/* "Name: value" strings, each ended by a zero
 								 * byte, an empty one at the end; NULL: none.
 								 * Of a secret only its name: see secret.h */
@@ -127,9 +136,13 @@ typedef struct DtmTrans
 	int64_t		retry_interval; /* µs */
 	int32_t		retry_limit;	/* 0: none */
 	char	   *headers;		/* branch_headers, in the same form */
+	char	   *traceparent;	/* NULL: none */
+	char	   *on_success;		/* statements; NULL: none */
+	char	   *on_failure;
 	char	   *reason;			/* why it was rolled back; NULL: it was not */
 	char	   *query_prepared; /* msg: whom to ask; NULL or "": nobody */
 	DtmOp		check;			/* msg: asking it. See dtm_op_of */
+	DtmOp		ending;			/* running the statement of its final status */
 	int			nbranches;
 	DtmBranch  *branches;
 	int			running;		/* ops with a call queued or under way */
@@ -137,19 +150,22 @@ typedef struct DtmTrans
 	void	   *keeper;			/* the worker's own part; deciding never looks */
 } DtmTrans;
 
-/* The op of a branch, or, for DTM_WHOLE, of the transaction. */
+/* The op of a branch, or, for DTM_WHOLE and DTM_ENDING, of the transaction. */
 static inline DtmOp *
 dtm_op_of(DtmTrans *trans, int branch, DtmPhase phase)
 {
 	return branch == DTM_WHOLE ? &trans->check
+		: branch == DTM_ENDING ? &trans->ending
 		: &trans->branches[branch].op[phase];
 }
 
-/* Whom it calls; NULL or "": nobody. */
+/* Whom it calls; NULL or "": nobody. Of an ending, the statement. */
 static inline const char *
 dtm_address_of(const DtmTrans *trans, int branch, DtmPhase phase)
 {
 	return branch == DTM_WHOLE ? trans->query_prepared
+		: branch == DTM_ENDING ? (trans->status == DTM_SUCCEED
+								  ? trans->on_success : trans->on_failure)
 		: trans->branches[branch].address[phase];
 }
 
@@ -157,7 +173,7 @@ dtm_address_of(const DtmTrans *trans, int branch, DtmPhase phase)
 static inline const char *
 dtm_branch_id_of(const DtmTrans *trans, int branch)
 {
-	return branch == DTM_WHOLE ? "00" : trans->branches[branch].branch_id;
+	return branch < 0 ? "00" : trans->branches[branch].branch_id;
 }
 
 #endif

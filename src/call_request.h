@@ -1,0 +1,15 @@
+/*
+ * call_request.h: what a call says, made when it leaves.
+ */
+#ifndef DTM_CALL_REQUEST_H
+#define DTM_CALL_REQUEST_H
+
+#include "call.h"
+
+/*
+ * Fill call->request, in the call's own memory. false: it cannot be made now,
+ * error says why. No transaction may be open.
+ */
+extern bool dtm_call_make_request(DtmCall *call, char error[DTM_MAX_ERROR]);
+
+#endif
