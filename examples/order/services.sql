@@ -1,4 +1,4 @@
--- The three services' databases. Run by script/demo, once in each: it says
+-- The three services' databases. Run by examples/order/run, once in each: it says
 -- which by the variable "service". Every one has its own dtm.barrier().
 CREATE EXTENSION dtm;
 SELECT dtm.grant_usage(:'service');

@@ -1,4 +1,4 @@
--- The shop's own database. Run by script/demo, with the services' addresses in
+-- The shop's own database. Run by examples/order/run, with the services' addresses in
 -- the variables stock, payment and shipping.
 CREATE EXTENSION dtm;
 

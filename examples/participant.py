@@ -1,8 +1,7 @@
-"""What every service of the example shares: HTTP outside, one transaction inside.
+"""What the services of the examples share: HTTP outside, one transaction inside.
 
-A participant of a saga has one rule to keep: the same call may come twice, late, or
-before its own cancellation has been heard of. dtm.barrier() in the transaction
-that does the business keeps it:
+A participant has one rule to keep: the same call may come twice, late, or after its
+own cancellation. dtm.barrier() in the transaction that does the business keeps it:
 
     BEGIN;
     SELECT dtm.barrier('saga', 'order-1', '01', 'action');   -- is this call new?
@@ -22,7 +21,7 @@ import psycopg2
 
 
 class Refused(Exception):
-    """The answer is no, and nothing happened here: the saga is rolled back."""
+    """The answer is no, and nothing happened here: the whole is rolled back."""
 
 
 class NotYet(Exception):
@@ -30,7 +29,11 @@ class NotYet(Exception):
 
 
 class Service:
-    """serve() answers calls of routes = {path: function(cursor, payload)}."""
+    """serve() answers calls of routes = {path: function(cursor, payload)}.
+
+    A function with an attribute "prepare", another such function, has that called
+    first, in a transaction of its own, at every call: before the barrier.
+    """
 
     def __init__(self, name, routes):
         self.name = name
@@ -65,6 +68,9 @@ class Service:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def do_GET(self):
+                self.do_POST()
+
             def do_POST(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 url = urlsplit(self.path)
@@ -98,6 +104,6 @@ class Service:
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
         with open(port_file + ".new", "w", encoding="ascii") as f:
-            print(server.server_address[1], os.getpid(), file=f)
+            print(server.server_address[1], file=f)
         os.rename(port_file + ".new", port_file)
         server.serve_forever()
