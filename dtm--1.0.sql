@@ -882,7 +882,7 @@ SELECT t.gid,
 	t.deadline, t.not_before, t.query_prepared,
 	t.reason, t.forced, t.concurrent,
 	t.timeout_to_fail, t.retry_interval, t.retry_limit, t.request_timeout,
-	t.branch_headers
+	t.branch_headers, t.traceparent
 FROM dtm.trans AS t
 WHERE dtm.may_see(t.owner);
 COMMENT ON VIEW dtm.transactions IS
@@ -1000,7 +1000,8 @@ SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
 	'timeout_to_fail', t.timeout_to_fail,
 	'retry_interval', t.retry_interval,
 	'retry_limit', t.retry_limit,
-	'request_timeout', t.request_timeout))
+	'request_timeout', t.request_timeout,
+	'traceparent', t.traceparent))
 	|| pg_catalog.jsonb_build_object(
 	'branch_headers', t.branch_headers,
 	'branches', coalesce((

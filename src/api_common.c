@@ -46,14 +46,14 @@ static const PlanText plan_texts[DTM_NPLANS] = {
 		"INSERT INTO dtm.trans (gid, mode, status, owner, concurrent, due, "
 		" created_at, submitted_at, timeout_to_fail, deadline, retry_interval, "
 		" retry_limit, request_timeout, branch_headers, digest, driven, not_before, "
-		" query_prepared, on_success, on_failure) "
+		" query_prepared, on_success, on_failure, traceparent) "
 		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, "
-		" $16, $17, $18, $19, $20) "
+		" $16, $17, $18, $19, $20, $21) "
 		"ON CONFLICT (gid) DO NOTHING RETURNING id",
-		20, {TEXTOID, CHAROID, CHAROID, OIDOID, BOOLOID, TIMESTAMPTZOID,
+		21, {TEXTOID, CHAROID, CHAROID, OIDOID, BOOLOID, TIMESTAMPTZOID,
 			TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, TIMESTAMPTZOID,
 			INTERVALOID, INT4OID, INTERVALOID, JSONBOID, BYTEAOID, BOOLOID,
-		TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID}
+		TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 	},
 	[DTM_PLAN_LOCK] = {
 		/* Two registrations at once must not take the same number. */

@@ -15,6 +15,7 @@
 #include "debug_point.h"
 #include "pending.h"
 #include "secret.h"
+#include "settings.h"
 
 /* 128 bits over everything that a start was given. */
 typedef struct Digest
@@ -262,8 +263,8 @@ insert(const DtmApi *api, const DtmStart *start, bool one_call,
 		time_to_prepare(start);
 	TimestampTz deadline = now;
 	TimestampTz not_before = now + options->delay_us;
-	Datum		values[20];
-	char		nulls[20];
+	Datum		values[21];
+	char		nulls[21];
 	bool		isnull;
 	int64		id;
 
@@ -314,6 +315,8 @@ insert(const DtmApi *api, const DtmStart *start, bool one_call,
 	nulls[18] = options->on_success != NULL ? ' ' : 'n';
 	values[19] = PointerGetDatum(options->on_failure);
 	nulls[19] = options->on_failure != NULL ? ' ' : 'n';
+	values[20] = CStringGetTextDatum(dtm_traceparent);
+	nulls[20] = dtm_traceparent[0] != '\0' ? ' ' : 'n';
 
 	if (dtm_api_run(DTM_PLAN_BEGIN, values, nulls) == 0)
 		return 0;

@@ -24,7 +24,7 @@ static bool names_secret(const char *headers);
 static void build_request(DtmCall *call);
 static char *build_url(const DtmCall *call);
 static void build_headers(DtmCall *call);
-static bool names_content_type(const char *headers);
+static bool names_header(const char *headers, const char *name);
 static const char **append_headers(const char **next, const char *headers,
 								   const DtmCall *call);
 static const char *complete_header(const char *header, const DtmCall *call);
@@ -136,11 +136,11 @@ build_url(const DtmCall *call)
 		appendStringInfoChar(&url, '&');
 	appendStringInfoString(&url, "gid=");
 	append_encoded(&url, dtm_to_utf8(trans->gid));
-	appendStringInfo(&url, "&trans_type=%s&branch_id=%s&op=%s",
+	appendStringInfo(&url, "&trans_type=%s&branch_id=%s&op=",
 					 dtm_mode_name(trans->mode),
-					 dtm_branch_id_of(trans, call->branch),
-					 call->branch == DTM_WHOLE ? "msg"
-					 : dtm_op_name(trans->mode, call->phase));
+					 dtm_branch_id_of(trans, call->branch));
+	append_encoded(&url, dtm_to_utf8(dtm_op_name_of(trans, call->branch,
+													call->phase)));
 	return url.data;
 }
 
@@ -154,10 +154,15 @@ build_headers(DtmCall *call)
 	const char **next;
 
 	headers = palloc(sizeof(char *) * (count_headers(trans->headers) +
-									   count_headers(own) + 1));
+									   count_headers(own) + 2));
 	next = headers;
-	if (!names_content_type(trans->headers) && !names_content_type(own))
+	if (!names_header(trans->headers, "content-type") &&
+		!names_header(own, "content-type"))
 		*next++ = "Content-Type: application/json";
+	if (trans->traceparent != NULL &&
+		!names_header(trans->headers, "traceparent") &&
+		!names_header(own, "traceparent"))
+		*next++ = psprintf("traceparent: %s", trans->traceparent);
 	next = append_headers(next, trans->headers, call);
 	next = append_headers(next, own, call);
 	call->request.headers = headers;
@@ -165,13 +170,13 @@ build_headers(DtmCall *call)
 }
 
 static bool
-names_content_type(const char *headers)
+names_header(const char *headers, const char *name)
 {
-	static const char name[] = "content-type:";
+	size_t		len = strlen(name);
 
 	for (; headers != NULL && *headers != '\0'; headers += strlen(headers) + 1)
 	{
-		if (pg_strncasecmp(headers, name, sizeof(name) - 1) == 0)
+		if (pg_strncasecmp(headers, name, len) == 0 && headers[len] == ':')
 			return true;
 	}
 	return false;

@@ -110,6 +110,8 @@ extern const char *dtm_mode_name(DtmMode mode);
 extern const char *dtm_status_name(DtmStatus status);
 extern const char *dtm_op_status_name(DtmOpStatus status);
 extern const char *dtm_op_name(DtmMode mode, DtmPhase phase);
+extern const char *dtm_op_name_of(const DtmTrans *trans, int branch,
+								  DtmPhase phase);
 
 /* The phase in which a branch may refuse, and so decide over the whole. */
 static inline DtmPhase

@@ -48,6 +48,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -84,6 +85,7 @@ typedef struct BranchState
 	bool		driven;			/* its tries are ours */
 	const char *gid;
 	const char *branch_id;
+	const char *traceparent;	/* "": none */
 	const char *address[DTM_PHASES];
 	DtmOpStatus op_status[DTM_PHASES];
 	bytea	   *payload;		/* NULL: empty */
@@ -252,7 +254,7 @@ read_branch(const DtmExecutorJob *job, BranchState *state)
 	execute_as_owner(&plan,
 					 "SELECT t.mode, t.status, t.owner, t.gid, b.branch_id,"
 					 " b.forward, b.backward, b.try, f.status, r.status,"
-					 " y.status, b.payload, t.driven"
+					 " y.status, b.payload, t.driven, t.traceparent"
 					 " FROM dtm.trans t JOIN dtm.branch b"
 					 " ON b.id OPERATOR(pg_catalog.=) t.id"
 					 " LEFT JOIN dtm.op f ON f.id OPERATOR(pg_catalog.=) b.id"
@@ -287,6 +289,7 @@ read_branch(const DtmExecutorJob *job, BranchState *state)
 	state->driven = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
 											   SPI_tuptable->tupdesc,
 											   13, &isnull));
+	state->traceparent = text_column(14);
 	payload = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
 							12, &isnull);
 	if (!isnull)
@@ -415,6 +418,10 @@ call_function(const DtmExecutorJob *job, const BranchState *state)
 	DtmCurrentBranch.op = dtm_op_name(state->mode, job->phase);
 	DtmCurrentBranch.trans_type = dtm_mode_name(state->mode);
 	DtmCurrentBranch.active = true;
+	/* What the function begins belongs to the same trace. */
+	(void) set_config_option("dtm.traceparent", state->traceparent,
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
 	rc = SPI_execute_plan_extended(plan, &options);
 	if (rc < 0)
 		ereport(ERROR,

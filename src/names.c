@@ -59,6 +59,17 @@ dtm_op_status_name(DtmOpStatus status)
 	return "unknown";
 }
 
+/* The same of one op, which may be the transaction's own. */
+const char *
+dtm_op_name_of(const DtmTrans *trans, int branch, DtmPhase phase)
+{
+	if (branch == DTM_WHOLE)
+		return "msg";
+	if (branch == DTM_ENDING)
+		return trans->status == DTM_SUCCEED ? "on_success" : "on_failure";
+	return dtm_op_name(trans->mode, phase);
+}
+
 const char *
 dtm_op_name(DtmMode mode, DtmPhase phase)
 {

@@ -8,6 +8,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
+#include "address.h"
 #include "debug_point.h"
 #include "settings.h"
 
@@ -24,6 +25,10 @@ int			dtm_circuit_failures = 5;
 int			dtm_connect_timeout = 1000;
 int			dtm_max_response_size = 64;
 char	   *dtm_ca_file = "";
+int			dtm_alert_after = 3;
+int			dtm_alert_rate = 60;
+char	   *dtm_alert_url = "";
+char	   *dtm_traceparent = "";
 int			dtm_executors_per_role = 2;
 int			dtm_executor_idle_timeout = 60 * 1000;
 int			dtm_max_retry_interval = 600 * 1000;
@@ -96,6 +101,12 @@ static const IntSetting int_settings[] = {
 	{"dtm.stuck_after",
 		"Failed attempts after which a call that must succeed, and has no limit of its own, is flagged as stuck.",
 	&dtm_stuck_after, 1, INT_MAX, PGC_SIGHUP, 0},
+	{"dtm.alert_after",
+		"Failed attempts of a call in a row after which there is an alert; 0 for none.",
+	&dtm_alert_after, 0, INT_MAX, PGC_SIGHUP, 0},
+	{"dtm.alert_rate",
+		"Alerts per minute that each worker gives at most, by each way; the rest is counted.",
+	&dtm_alert_rate, 1, 60000, PGC_SIGHUP, 0},
 	{"dtm.safety_interval",
 		"Time between the reads that find transactions whose wake-up was missed.",
 	&dtm_safety_interval, 100, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS},
@@ -112,6 +123,9 @@ static const IntSetting int_settings[] = {
 		"Time between two looks at the list of databases.",
 	&dtm_launcher_interval, 100, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS},
 };
+
+static bool check_alert_url(char **value, void **extra, GucSource source);
+static bool check_traceparent(char **value, void **extra, GucSource source);
 
 void
 dtm_define_settings(void)
@@ -137,10 +151,63 @@ dtm_define_settings(void)
 							   "File with the certificates that https services are verified against; empty for the system's.",
 							   NULL, &dtm_ca_file, "", PGC_SIGHUP,
 							   GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("dtm.alert_url",
+							   "Where alerts are posted as JSON; empty for nowhere.",
+							   NULL, &dtm_alert_url, "", PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY, check_alert_url, NULL, NULL);
+	DefineCustomStringVariable("dtm.traceparent",
+							   "W3C trace context of the global transactions that this session begins; sent with every call.",
+							   NULL, &dtm_traceparent, "", PGC_USERSET, 0,
+							   check_traceparent, NULL, NULL);
 #ifdef DTM_DEBUG
 	dtm_define_debug_settings();
 #endif
 	MarkGUCPrefixReserved("dtm");
+}
+
+static bool
+check_alert_url(char **value, void **extra, GucSource source)
+{
+	DtmAddress	address;
+	const char *reason = "";
+
+	if (**value == '\0')
+		return true;
+	if (dtm_address_parse(*value, &address, &reason) &&
+		address.transport == DTM_CALL_HTTP)
+		return true;
+	GUC_check_errdetail("It must be empty, or http://... or https://...");
+	return false;
+}
+
+/*
+ * "00-<32 hex digits>-<16 hex digits>-<2 hex digits>", in small letters, neither
+ * id all zeros (W3C Trace Context, section 3.2.2).
+ */
+static bool
+check_traceparent(char **value, void **extra, GucSource source)
+{
+	static const char form[] = "00-tttttttttttttttttttttttttttttttt-pppppppppppppppp-ff";
+	const char *text = *value;
+	bool		trace_id = false;
+	bool		parent_id = false;
+
+	if (*text == '\0')
+		return true;
+	for (const char *f = form; *f != '\0'; f++, text++)
+	{
+		bool		hex = (*text >= '0' && *text <= '9') ||
+			(*text >= 'a' && *text <= 'f');
+
+		if (*f == '0' || *f == '-' ? *text != *f : !hex)
+			break;
+		trace_id |= (*f == 't' && *text != '0');
+		parent_id |= (*f == 'p' && *text != '0');
+	}
+	if (text - *value == sizeof(form) - 1 && *text == '\0' && trace_id && parent_id)
+		return true;
+	GUC_check_errdetail("It must be empty, or read 00-<32 hex digits>-<16 hex digits>-<2 hex digits>, in small letters, as W3C Trace Context has it.");
+	return false;
 }
 
 typedef struct Pin

@@ -21,6 +21,9 @@ extern int	dtm_circuit_failures;
 extern int	dtm_connect_timeout;		/* ms */
 extern int	dtm_max_response_size;		/* kB */
 extern char *dtm_ca_file;
+extern int	dtm_alert_after;			/* failed attempts in a row; 0: never */
+extern int	dtm_alert_rate;				/* alerts a minute, by each way */
+extern char *dtm_alert_url;
 extern int	dtm_executors_per_role;
 extern int	dtm_executor_idle_timeout;	/* ms */
 extern int	dtm_max_retry_interval;		/* ms */
@@ -32,6 +35,9 @@ extern int	dtm_retention;				/* s */
 extern int	dtm_barrier_retention;		/* s */
 extern int	dtm_retention_interval;		/* ms */
 extern int	dtm_launcher_interval;		/* ms between looks at pg_database */
+
+/* of a session */
+extern char *dtm_traceparent;
 
 extern void dtm_define_settings(void);
 
