@@ -9,6 +9,7 @@
 #   start_server [NAME]                   a PostgreSQL server; "main" without a name
 #   service NAME SCRIPT [VARIABLE=VALUE]  a service in Python, with a port of its own
 #   background NAME COMMAND...            any other program that has to be ended
+#   hold NAME DATABASE QUERY              a transaction of somebody else, until release
 #   claim WHAT DATABASE QUERY EXPECTED    told, and checked
 #   finish TRY                            the end of the tale
 #
@@ -98,6 +99,28 @@ dsn() {
 	local server=main
 	[[ $1 != *@* ]] || server=${1#*@}
 	printf 'host=%s dbname=%s user=%s' "$dir/$server" "${1%@*}" "$2"
+}
+
+# hold NAME DATABASE QUERY: somebody else's transaction, which has run the query and
+# goes on to hold what it has locked, until release NAME.
+declare -A held
+hold() {
+	local way
+	as_server mkfifo "$dir/hold-$1"
+	psql postgres "$2" -At <"$dir/hold-$1" >"$dir/held-$1" &
+	exec {way}>"$dir/hold-$1"
+	held[$1]=$way
+	printf 'BEGIN; %s;\n\\echo held\n' "$3" >&"$way"
+	wait_until 30 "the lock $1" sh -c "grep -qx held '$dir/held-$1' && echo t"
+}
+
+# A service that was started meanwhile has inherited this end of the fifo, so closing
+# it is not enough.
+release() {
+	local way=${held[$1]}
+	printf 'ROLLBACK;\n\\q\n' >&"$way"
+	exec {way}>&-
+	rm "$dir/hold-$1" "$dir/held-$1"
 }
 
 # wait_until SECONDS WHAT COMMAND...: until its output is t.
