@@ -39,11 +39,12 @@ static DtmTargets *targets_of(const DtmCall *call);
 static void forget_call(DtmTrans *trans, int branch, DtmPhase phase);
 static void drive_http(DtmTime now);
 static void start_http(DtmCall *call, DtmTime now);
+static void end_post(DtmCall *call, const char *error, bool answered,
+					 DtmTime now);
 static void drive_sql(DtmTime now);
 static void start_sql(DtmCall *call, DtmTime now);
-static void end_call(DtmCall *call, DtmTargets *targets, DtmAnswer answer,
-					 bool answered, const char *error, bool recorded,
-					 DtmTime now);
+static void end_call(DtmCall *call, DtmTargets *targets,
+					 const DtmCallEnd *end, DtmTime now);
 static void fail_limited(DtmCall *call, DtmTargets *targets,
 						 const char *error, DtmTime now);
 static bool is_limited(const DtmCall *call);
@@ -159,6 +160,57 @@ dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase)
 	}
 }
 
+void
+dtm_call_post(const char *url, const char *json, DtmPostEnded ended)
+{
+	static const char *const headers[] = {"Content-Type: application/json"};
+	MemoryContext context = AllocSetContextCreate(calls_context, "dtm post",
+												  ALLOCSET_SMALL_SIZES);
+	DtmCall    *call = MemoryContextAllocZero(context, sizeof(DtmCall));
+	DtmAddress	address;
+	const char *reason;
+	char		server[300];
+	char		key[310];
+
+	call->context = context;
+	call->posted = ended;
+	call->executor = -1;
+	call->transport = DTM_CALL_HTTP;
+	call->request.url = MemoryContextStrdup(context, url);
+	call->request.headers = headers;
+	call->request.nheaders = lengthof(headers);
+	call->request.body = MemoryContextStrdup(context, json);
+	call->request.body_size = strlen(json);
+	call->request.post = true;
+	call->request.timeout = dtm_default_request_timeout;
+	call->request.tag = call;
+
+	if (!dtm_address_parse(url, &address, &reason) ||
+		address.transport != DTM_CALL_HTTP)
+	{
+		ended("not an address that can be called");
+		free_call(call);
+		return;
+	}
+	dtm_address_target(&address, server, sizeof(server));
+	snprintf(key, sizeof(key), "post %s", server);
+	if (!dtm_target_enqueue(http_targets, key, &call->waiting))
+	{
+		ended("out of memory");
+		free_call(call);
+		return;
+	}
+	starts_left = true;
+}
+
+static void
+end_post(DtmCall *call, const char *error, bool answered, DtmTime now)
+{
+	dtm_target_ended(http_targets, &call->waiting, answered, now);
+	call->posted(error);
+	free_call(call);
+}
+
 bool
 dtm_call_withdraw(DtmTrans *trans, int branch, DtmPhase phase)
 {
@@ -264,10 +316,22 @@ drive_http(DtmTime now)
 		{
 			DtmCall    *call = result.tag;
 			char		error[DTM_MAX_ERROR];
+			DtmCallEnd	end = {0};
 
 			dtm_from_utf8(error, sizeof(error), result.error);
-			end_call(call, http_targets, result.answer, result.answered,
-					 error[0] == '\0' ? NULL : error, false, now);
+			if (call->posted != NULL)
+			{
+				bool		taken = result.http_status / 100 == 2;
+
+				end_post(call, taken ? NULL : error, result.answered, now);
+				continue;
+			}
+			end.answer = result.answer;
+			end.answered = result.answered;
+			end.error = error[0] == '\0' ? NULL : error;
+			end.result = result.body;
+			end.result_size = result.body_size;
+			end_call(call, http_targets, &end, now);
 			progress = true;
 		}
 	} while (progress && started < MAX_STARTS_AT_ONCE);
@@ -283,8 +347,14 @@ start_http(DtmCall *call, DtmTime now)
 	if (call->transport != DTM_CALL_HTTP)
 		snprintf(error, sizeof(error), "not an address that can be called");
 	else
-		started = dtm_call_make_request(call, error) &&
+		started = (call->posted != NULL || dtm_call_make_request(call, error)) &&
 			dtm_http_start(http, &call->request, error);
+	if (call->posted != NULL)
+	{
+		if (!started)
+			end_post(call, error, false, now);
+		return;
+	}
 	DTM_POINT(call->branch == DTM_WHOLE ? "worker-check-sent"
 			  : call->phase == DTM_TRY ? "worker-try-sent"
 			  : call->phase == DTM_FORWARD ? "worker-action-sent"
@@ -292,9 +362,11 @@ start_http(DtmCall *call, DtmTime now)
 
 	if (!started)
 	{
+		DtmCallEnd	end = {.answer = DTM_ANSWER_ERROR, .error = error};
+
 		/* Nothing was sent: that says nothing about the server. */
 		dtm_target_forget(http_targets, &call->waiting);
-		end_call(call, http_targets, DTM_ANSWER_ERROR, false, error, false, now);
+		end_call(call, http_targets, &end, now);
 	}
 }
 
@@ -307,14 +379,16 @@ drive_sql(DtmTime now)
 	{
 		DtmCall    *call = dlist_container(DtmCall, node, iter.cur);
 		DtmExecutorResult result;
+		DtmCallEnd	end = {.answered = true};
 
 		if (!dtm_executor_result(call->executor, &result))
 			continue;
 		dlist_delete(&call->node);
 		executors_from = 0;
-		end_call(call, sql_targets, result.answer, true,
-				 result.error[0] == '\0' ? NULL : result.error,
-				 result.recorded, now);
+		end.answer = result.answer;
+		end.recorded = result.recorded;
+		end.error = result.error[0] == '\0' ? NULL : result.error;
+		end_call(call, sql_targets, &end, now);
 	}
 
 	while (now >= executors_from)
@@ -360,17 +434,17 @@ start_sql(DtmCall *call, DtmTime now)
 }
 
 static void
-end_call(DtmCall *call, DtmTargets *targets, DtmAnswer answer, bool answered,
-		 const char *error, bool recorded, DtmTime now)
+end_call(DtmCall *call, DtmTargets *targets, const DtmCallEnd *end,
+		 DtmTime now)
 {
 	DtmTrans   *trans = call->trans;
 	int			branch = call->branch;
 	DtmPhase	phase = call->phase;
 
 	/* Before it ends, as its target may be gone after. */
-	if (!answered && call->waiting.in_flight && error != NULL)
-		fail_limited(call, targets, error, now);
-	dtm_target_ended(targets, &call->waiting, answered, now);
+	if (!end->answered && call->waiting.in_flight && end->error != NULL)
+		fail_limited(call, targets, end->error, now);
+	dtm_target_ended(targets, &call->waiting, end->answered, now);
 	if (trans == NULL)
 	{
 		free_call(call);
@@ -378,7 +452,7 @@ end_call(DtmCall *call, DtmTargets *targets, DtmAnswer answer, bool answered,
 	}
 	dtm_op_of(trans, branch, phase)->call = NULL;
 	call->trans = NULL;
-	call_ended(trans, branch, phase, answer, error, recorded);
+	call_ended(trans, branch, phase, end);
 	free_call(call);
 }
 
@@ -397,6 +471,7 @@ fail_limited(DtmCall *call, DtmTargets *targets, const char *error,
 		int			branch;
 		DtmPhase	phase;
 	} Op;
+	DtmCallEnd	end = {.answer = DTM_ANSWER_ERROR, .error = error};
 	Op		   *ops;
 	int			nops = 0;
 	int			i = 0;
@@ -434,7 +509,7 @@ fail_limited(DtmCall *call, DtmTargets *targets, const char *error,
 		if (other == NULL || other->waiting.target != call->waiting.target)
 			continue;
 		dtm_target_forget(targets, &other->waiting);
-		end_call(other, targets, DTM_ANSWER_ERROR, false, error, false, now);
+		end_call(other, targets, &end, now);
 	}
 	pfree(ops);
 }

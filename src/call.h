@@ -14,11 +14,16 @@
 #include "target.h"
 #include "trans.h"
 
+/* A post of our own has ended; NULL: it was taken. */
+typedef void (*DtmPostEnded) (const char *error);
+
 /* One call, from being queued until its result is handed over. */
 typedef struct DtmCall
 {
 	DtmWaiting	waiting;		/* first: the target gives this back */
-	DtmTrans   *trans;			/* NULL: nobody wants the result any more */
+	DtmTrans   *trans;			/* NULL: nobody wants the result any more, or
+								 * it is a post */
+	DtmPostEnded posted;		/* of a post; else NULL */
 	int			branch;			/* or DTM_WHOLE */
 	DtmPhase	phase;
 	DtmTransport transport;
@@ -30,10 +35,21 @@ typedef struct DtmCall
 	dlist_node	node;			/* SQL: among those with an executor */
 } DtmCall;
 
-/* recorded: the op's row says so already (an executor wrote it). */
+/* How a call ended. What is pointed to is gone when its taker returns. */
+typedef struct DtmCallEnd
+{
+	DtmAnswer	answer;
+	bool		answered;		/* the other side said something, whatever */
+	bool		unmade;			/* nobody was called: there is nothing to say */
+	bool		recorded;		/* the op's row says so already (an executor
+								 * wrote it, and the result with it) */
+	const char *error;			/* NULL: none */
+	const char *result;			/* of a success: what the branch said; NULL */
+	size_t		result_size;
+} DtmCallEnd;
+
 typedef void (*DtmCallEnded) (DtmTrans *trans, int branch, DtmPhase phase,
-							  DtmAnswer answer, const char *error,
-							  bool recorded);
+							  const DtmCallEnd *end);
 
 /* A call was not made, and will not be unless it is started again. */
 typedef void (*DtmCallReturned) (DtmTrans *trans, int branch, DtmPhase phase,
@@ -44,6 +60,13 @@ extern void dtm_calls_configure(void);	/* after a reload of the settings */
 
 /* Queue the call of one op. Its end comes through the callback, always. */
 extern void dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase);
+
+/*
+ * Send a JSON text, once, on behalf of no transaction. It is queued like the
+ * calls of branches, but never with them.
+ */
+extern void dtm_call_post(const char *url, const char *json,
+						  DtmPostEnded ended);
 
 /* Take back a call that is only queued; false: it is under way. */
 extern bool dtm_call_withdraw(DtmTrans *trans, int branch, DtmPhase phase);

@@ -41,7 +41,7 @@ static int	plan_capacity;
 
 static void merge(DtmHeld *held, const DtmLoaded *again, DtmTime now);
 static void call_ended(DtmTrans *trans, int branch, DtmPhase phase,
-					   DtmAnswer answer, const char *error, bool recorded);
+					   const DtmCallEnd *end);
 static void note_error(DtmHeld *held, DtmOp *op, const char *error);
 static void call_returned(DtmTrans *trans, int branch, DtmPhase phase,
 						  const char *why);
@@ -206,31 +206,31 @@ dtm_carry_next_timer(void)
 }
 
 static void
-call_ended(DtmTrans *trans, int branch, DtmPhase phase, DtmAnswer answer,
-		   const char *error, bool recorded)
+call_ended(DtmTrans *trans, int branch, DtmPhase phase,
+		   const DtmCallEnd *end)
 {
 	DtmHeld    *held = dtm_held(trans);
 	DtmOp	   *op = dtm_op_of(trans, branch, phase);
 	DtmEvent	event = new_event(DTM_EVENT_RESULT, GetCurrentTimestamp());
 
 	dtm_count(shard, DTM_COUNT_CALLS, 1);
-	count_answer(answer);
+	count_answer(end->answer);
 	if (op->attempts > 0)
 		dtm_count(shard, DTM_COUNT_RETRIES, 1);
 
-	if (error != NULL)
-		note_error(held, op, error);
+	if (end->error != NULL)
+		note_error(held, op, end->error);
 
 	event.branch = branch;
 	event.phase = phase;
-	event.answer = answer;
+	event.answer = end->answer;
 	DTM_POINT(branch == DTM_WHOLE ? "worker-check-answered"
 			  : phase == DTM_TRY ? "worker-try-answered"
 			  : phase == DTM_FORWARD ? "worker-action-answered"
 			  : "worker-compensate-answered");
 	apply(held, &event);
 	/* The executor wrote the row, in the branch's own transaction. */
-	if (recorded)
+	if (end->recorded)
 		op->dirty = false;
 }
 
