@@ -18,6 +18,7 @@ static void take_command(DtmTrans *trans, const DtmEvent *event);
 static void hurry(DtmTrans *trans, DtmTime now);
 static void hurry_op(DtmOp *op, DtmTime now);
 static bool may_refuse(const DtmTrans *trans, int branch, DtmPhase phase);
+static bool only_answers(const DtmTrans *trans, int branch);
 static bool limit_turns_back(const DtmTrans *trans, int branch,
 							 DtmPhase phase);
 static int32_t limit_of(const DtmTrans *trans, int branch);
@@ -81,7 +82,15 @@ take_result(DtmTrans *trans, const DtmEvent *event)
 	switch (event->answer)
 	{
 		case DTM_ANSWER_SUCCESS:
-			dtm_succeed(op);
+			if (!only_answers(trans, event->branch))
+			{
+				dtm_succeed(op);
+				break;
+			}
+			/* It is there, and has not ended: as if it had said so. */
+			op->stuck = false;
+			op->streak = 0;
+			op->due = later(event->now, trans->retry_interval);
 			break;
 		case DTM_ANSWER_ONGOING:
 			op->streak = 0;
@@ -215,6 +224,13 @@ may_refuse(const DtmTrans *trans, int branch, DtmPhase phase)
 			return false;
 	}
 	return false;
+}
+
+/* A workflow that is resumed says that it has ended elsewhere: see workflow.c. */
+static bool
+only_answers(const DtmTrans *trans, int branch)
+{
+	return trans->mode == DTM_WORKFLOW && branch == DTM_WHOLE;
 }
 
 static bool

@@ -39,6 +39,7 @@ dtm_decide(DtmTrans *trans, const DtmEvent *event, DtmPlan *plan)
 			dtm_xa_decide(trans, event, plan);
 			break;
 		case DTM_WORKFLOW:
+			dtm_workflow_decide(trans, event, plan);
 			break;
 	}
 	plan->status_changed = (trans->status != before);
@@ -54,9 +55,8 @@ dtm_mode_is_known(DtmMode mode)
 		case DTM_TCC:
 		case DTM_MSG:
 		case DTM_XA:
-			return true;
 		case DTM_WORKFLOW:
-			return false;
+			return true;
 	}
 	return false;
 }

@@ -86,6 +86,8 @@ extern void dtm_msg_decide(DtmTrans *trans, const DtmEvent *event,
 						   DtmPlan *plan);
 extern void dtm_xa_decide(DtmTrans *trans, const DtmEvent *event,
 						  DtmPlan *plan);
+extern void dtm_workflow_decide(DtmTrans *trans, const DtmEvent *event,
+								DtmPlan *plan);
 
 /*
  * attempts.c: take back a call that has been planned and will not be made, as

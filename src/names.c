@@ -76,7 +76,7 @@ dtm_op_name(DtmMode mode, DtmPhase phase)
 	bool		forward = (phase == DTM_FORWARD);
 
 	if (phase == DTM_TRY)
-		return "try";
+		return mode == DTM_WORKFLOW ? "commit" : "try";
 	switch (mode)
 	{
 		case DTM_SAGA:

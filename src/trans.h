@@ -50,20 +50,22 @@ typedef enum DtmOpStatus
 
 /*
  * A branch has one op that goes forward and one that goes back; with tcc, also
- * one that comes before either.
+ * one that comes before either. What a workflow has done is recorded as action,
+ * rollback or commit, of which we call none.
  */
 typedef enum DtmPhase
 {
 	DTM_FORWARD = 0,			/* action, confirm, commit */
 	DTM_BACKWARD = 1,			/* compensate, cancel, rollback */
-	DTM_TRY = 2
+	DTM_TRY = 2					/* or, of a workflow, commit: see names.c */
 } DtmPhase;
 
 #define DTM_PHASES 3
 
 /*
  * The branch index of an op that belongs to the transaction as a whole: the
- * back-check of a message. Its phase is DTM_FORWARD.
+ * back-check of a message, the resuming of a workflow. Its phase is
+ * DTM_FORWARD.
  */
 #define DTM_WHOLE (-1)
 
@@ -130,7 +132,8 @@ typedef struct DtmTrans
 	bool		resumed;		/* an earlier worker may have called branches
 								 * without leaving a trace */
 	bool		driven;			/* tcc: we call the tries, not the application */
-	DtmTime		deadline;		/* timeout_to_fail, DTM_NEVER: none */
+	DtmTime		deadline;		/* timeout_to_fail, DTM_NEVER: none. workflow:
+								 * when its silence has lasted too long */
 	DtmTime		not_before;		/* msg: delay; 0: none */
 	int64_t		request_timeout;	/* ms */
 	int64_t		retry_interval; /* µs */
@@ -140,8 +143,9 @@ typedef struct DtmTrans
 	char	   *on_success;		/* statements; NULL: none */
 	char	   *on_failure;
 	char	   *reason;			/* why it was rolled back; NULL: it was not */
-	char	   *query_prepared; /* msg: whom to ask; NULL or "": nobody */
-	DtmOp		check;			/* msg: asking it. See dtm_op_of */
+	char	   *query_prepared; /* msg: whom to ask; workflow: who resumes it;
+								 * NULL or "": nobody */
+	DtmOp		check;			/* asking it. See dtm_op_of */
 	DtmOp		ending;			/* running the statement of its final status */
 	int			nbranches;
 	DtmBranch  *branches;
