@@ -23,6 +23,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "alert.h"
 #include "call.h"
 #include "carry.h"
 #include "carry_private.h"
@@ -254,6 +255,8 @@ apply(DtmHeld *held, DtmEvent *event)
 	}
 	plan.start = plan_start;
 	dtm_decide(trans, event, &plan);
+	if (event->kind == DTM_EVENT_RESULT)
+		dtm_alert_note(trans, event->branch, event->phase, event->now);
 
 	if (dtm_status_is_final(trans->status) && !is_undurable(trans))
 	{

@@ -40,6 +40,7 @@
 #include "utils/timestamp.h"
 
 #include "call.h"
+#include "alert.h"
 #include "carry.h"
 #include "compat.h"
 #include "debug_point.h"
@@ -279,6 +280,7 @@ work(void)
 			dtm_calls_drive(GetCurrentTimestamp());
 		}
 		house_keeping(now);
+		dtm_alerts_give();
 	}
 	else
 	{
