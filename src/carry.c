@@ -7,6 +7,12 @@
  *
  *	 - A call that needs no new status is queued at once. The success of the
  *	   step before need not be written first: losing it repeats a call.
+ *	 - If the branch that ended keeps its result, a later one may be told it:
+ *	   the result is committed, synchronously, before the next call of this
+ *	   transaction. Die before that commit: the branch is called again, and no
+ *	   other has been called because of it. Die after it: the result is there,
+ *	   and the branch is not called again. (A result that was told and then lost
+ *	   would be lost for good: behind a barrier, a repeat answers without it.)
  *	 - A call because of a new status waits until that status is committed.
  *	   Die before the commit: the old status is in force, and nobody was called
  *	   because of the new one. Die after it: the next worker reads it and makes
@@ -43,6 +49,7 @@ static int	plan_capacity;
 static void merge(DtmHeld *held, const DtmLoaded *again, DtmTime now);
 static void call_ended(DtmTrans *trans, int branch, DtmPhase phase,
 					   const DtmCallEnd *end);
+static void keep_result(DtmHeld *held, DtmOp *op, const DtmCallEnd *end);
 static void note_error(DtmHeld *held, DtmOp *op, const char *error);
 static void call_returned(DtmTrans *trans, int branch, DtmPhase phase,
 						  const char *why);
@@ -51,6 +58,7 @@ static void hurry_queued(DtmTrans *trans);
 static void apply(DtmHeld *held, DtmEvent *event);
 static void take_back_waiting(DtmHeld *held);
 static void withdraw_queued(DtmHeld *held, DtmPhase phase, DtmTime now);
+static bool withdraw_waiting(DtmHeld *held, int branch, DtmPhase phase);
 static void note_reason(DtmHeld *held, const DtmPlan *plan);
 
 void
@@ -221,6 +229,10 @@ call_ended(DtmTrans *trans, int branch, DtmPhase phase,
 
 	if (end->error != NULL)
 		note_error(held, op, end->error);
+	op->unmade = end->unmade;
+	if (end->answer == DTM_ANSWER_SUCCESS && !end->recorded && branch >= 0 &&
+		trans->branches[branch].keep_result)
+		keep_result(held, op, end);
 
 	event.branch = branch;
 	event.phase = phase;
@@ -233,6 +245,28 @@ call_ended(DtmTrans *trans, int branch, DtmPhase phase,
 	/* The executor wrote the row, in the branch's own transaction. */
 	if (end->recorded)
 		op->dirty = false;
+}
+
+/* For its row: nothing of it is needed here. */
+static void
+keep_result(DtmHeld *held, DtmOp *op, const DtmCallEnd *end)
+{
+	if (end->result == NULL || end->result_size == 0)
+		return;
+	if (end->result_size > (Size) dtm_max_result_size * 1024)
+	{
+		char		text[DTM_MAX_ERROR];
+
+		snprintf(text, sizeof(text), DTM_RESULT_TOO_LARGE, end->result_size);
+		note_error(held, op, text);
+		return;
+	}
+	if (op->result != NULL)
+		pfree(op->result);
+	op->result = MemoryContextAlloc(held->context, end->result_size);
+	memcpy(op->result, end->result, end->result_size);
+	op->result_size = end->result_size;
+	held->has_new_result = true;
 }
 
 /*
@@ -270,7 +304,7 @@ apply(DtmHeld *held, DtmEvent *event)
 	if (plan.status_changed || event->kind == DTM_EVENT_RESULT)
 		dtm_carry_note_dirty(held, event->now);
 
-	if (is_undurable(trans))
+	if (calls_must_wait(held))
 	{
 		if (plan.nstart > 0)
 		{
@@ -313,7 +347,8 @@ withdraw_queued(DtmHeld *held, DtmPhase phase, DtmTime now)
 	for (int branch = 0; branch < trans->nbranches; branch++)
 	{
 		if (trans->branches[branch].op[phase].running &&
-			dtm_call_withdraw(trans, branch, phase))
+			(dtm_call_withdraw(trans, branch, phase) ||
+			 withdraw_waiting(held, branch, phase)))
 		{
 			DtmEvent	event = new_event(DTM_EVENT_WITHDRAWN, now);
 
@@ -322,6 +357,22 @@ withdraw_queued(DtmHeld *held, DtmPhase phase, DtmTime now)
 			apply(held, &event);
 		}
 	}
+}
+
+/* A call that waits for a result to be durable is not even queued. */
+static bool
+withdraw_waiting(DtmHeld *held, int branch, DtmPhase phase)
+{
+	for (int i = 0; i < held->nwaiting; i++)
+	{
+		if (held->waiting[i].branch == branch &&
+			held->waiting[i].phase == phase)
+		{
+			held->waiting[i] = held->waiting[--held->nwaiting];
+			return true;
+		}
+	}
+	return false;
 }
 
 /* Why it turned back, for its row and for whoever waits. */
@@ -342,7 +393,8 @@ note_reason(DtmHeld *held, const DtmPlan *plan)
 		case DTM_CAUSE_NONE:
 			break;
 		case DTM_CAUSE_REFUSED:
-			trans->reason = is_whole
+			trans->reason = op->unmade ? pstrdup(error)
+				: is_whole
 				? psprintf("query_prepared says that it was rolled back: %s", error)
 				: psprintf("branch %s refused: %s",
 						   dtm_branch_id_of(trans, plan->cause_branch), error);
@@ -359,11 +411,11 @@ note_reason(DtmHeld *held, const DtmPlan *plan)
 	MemoryContextSwitchTo(before);
 }
 
-/* What waited for a status to be durable, which it now is. */
+/* What waited for a status, or a result, to be durable, which it now is. */
 void
 dtm_carry_start_waiting(DtmHeld *held)
 {
-	if (is_undurable(held->trans))
+	if (calls_must_wait(held))
 		return;
 	for (int i = 0; i < held->nwaiting; i++)
 		dtm_call_start(held->trans, held->waiting[i].branch,

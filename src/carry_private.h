@@ -12,7 +12,7 @@
 /* There is something to write; at once, if it is a decision. */
 extern void dtm_carry_note_dirty(DtmHeld *held, DtmTime now);
 
-/* Make the calls that waited for a status which is durable now. */
+/* Make the calls that waited for what is durable now. */
 extern void dtm_carry_start_waiting(DtmHeld *held);
 
 /* Its final status is durable. */
@@ -28,6 +28,13 @@ static inline bool
 is_undurable(const DtmTrans *trans)
 {
 	return trans->status != trans->stored_status;
+}
+
+/* Is there something that must be durable before another call is made? */
+static inline bool
+calls_must_wait(const DtmHeld *held)
+{
+	return is_undurable(held->trans) || held->has_new_result;
 }
 
 #endif

@@ -4,7 +4,9 @@
  * Decisions are written at once and synchronously; marks and schedules may
  * wait a moment for company, and may be lost. If a commit fails, each of its
  * transactions is written by itself, so that the one which cannot be written
- * delays nobody; that one is tried again with growing pauses.
+ * delays nobody; that one is tried again with growing pauses. A result that a
+ * branch has given is written like a decision: a later branch may be told it,
+ * and whoever is asked once more need not give it again.
  *
  * Crash points, in order: before the commit, the tables say what they said,
  * and nobody has been called because of the new status (carry.c holds those
@@ -24,6 +26,7 @@
 #define LAZY_WRITE (20 * DTM_MS)
 
 #define MAX_BATCH 1000			/* transactions under one commit */
+#define MAX_BATCH_RESULTS (64 * 1024 * 1024)	/* bytes: more is another commit */
 #define ROW_IS_HELD_PAUSE (100 * DTM_MS)
 #define FIRST_WRITE_PAUSE DTM_SECOND
 #define LONGEST_WRITE_PAUSE (10 * DTM_SECOND)
@@ -39,6 +42,7 @@ typedef struct Batch
 	DtmOpRow   *ops;
 	int			nops;
 	int			ops_capacity;
+	Size		result_bytes;
 	bool		decision;		/* must be durable at once */
 } Batch;
 
@@ -58,6 +62,7 @@ static void write_each(Batch *batch, DtmTime now);
 static bool is_resource_error(int sqlstate);
 static void after_failure(DtmHeld *held, DtmTime now);
 static void after_commit(Batch *batch, DtmTime now);
+static void op_is_written(DtmOp *op);
 static void row_was_not_ours(DtmHeld *held, DtmTime now);
 static void reread(int64 id);
 
@@ -66,7 +71,7 @@ dtm_carry_note_dirty(DtmHeld *held, DtmTime now)
 {
 	dtm_workset_mark_dirty(held);
 	lazy_since = Min(lazy_since, now);
-	if (is_undurable(held->trans) && held->write_after <= now)
+	if (calls_must_wait(held) && held->write_after <= now)
 		urgent = true;
 }
 
@@ -125,7 +130,7 @@ collect(Batch *batch, DtmTime now)
 
 		if (held->write_after > now)
 			paused_until = Min(paused_until, held->write_after);
-		else if (batch->nheld < MAX_BATCH)
+		else if (batch->nheld < MAX_BATCH && batch->result_bytes < MAX_BATCH_RESULTS)
 			add_to_batch(batch, held);
 		else
 		{
@@ -167,8 +172,8 @@ add_to_batch(Batch *batch, DtmHeld *held)
 		change->nbranches = is_undurable(trans) && !trans->driven &&
 			trans->stored_status == DTM_PREPARED ? trans->nbranches : -1;
 		batch->change_of[batch->nheld] = batch->nchanges++;
-		batch->decision |= is_undurable(trans);
 	}
+	batch->decision |= calls_must_wait(held);
 	batch->held[batch->nheld++] = held;
 
 	add_op(batch, trans, DTM_WHOLE, DTM_FORWARD);
@@ -196,6 +201,7 @@ add_op(Batch *batch, DtmTrans *trans, int branch, DtmPhase phase)
 	batch->ops[batch->nops].branch = branch;
 	batch->ops[batch->nops].phase = phase;
 	batch->ops[batch->nops].op = op;
+	batch->result_bytes += op->result_size;
 	batch->nops++;
 }
 
@@ -275,7 +281,7 @@ static void
 after_commit(Batch *batch, DtmTime now)
 {
 	for (int i = 0; i < batch->nops; i++)
-		batch->ops[i].op->dirty = false;
+		op_is_written(batch->ops[i].op);
 
 	for (int i = 0; i < batch->nheld; i++)
 	{
@@ -283,6 +289,7 @@ after_commit(Batch *batch, DtmTime now)
 		DtmChange  *change = batch->change_of[i] < 0 ? NULL
 			: &batch->changes[batch->change_of[i]];
 
+		held->has_new_result = false;
 		held->write_pause = 0;
 		held->write_after = 0;
 		dtm_workset_mark_clean(held);
@@ -305,6 +312,17 @@ after_commit(Batch *batch, DtmTime now)
 		else
 			dtm_carry_start_waiting(held);
 	}
+}
+
+/* Results are large, and read from the table when they are needed. */
+static void
+op_is_written(DtmOp *op)
+{
+	op->dirty = false;
+	if (op->result != NULL)
+		pfree(op->result);
+	op->result = NULL;
+	op->result_size = 0;
 }
 
 /*

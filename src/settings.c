@@ -24,6 +24,7 @@ int			dtm_max_in_flight_per_host = 64;
 int			dtm_circuit_failures = 5;
 int			dtm_connect_timeout = 1000;
 int			dtm_max_response_size = 64;
+int			dtm_max_result_size = 16;
 char	   *dtm_ca_file = "";
 int			dtm_alert_after = 3;
 int			dtm_alert_rate = 60;
@@ -83,6 +84,9 @@ static const IntSetting int_settings[] = {
 	{"dtm.max_response_size",
 		"Largest response body of a branch service; a larger one is an error of the call.",
 	&dtm_max_response_size, 1, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB},
+	{"dtm.max_result_size",
+		"Largest result that is kept of a branch with keep_result; of a larger one only the success is noted.",
+	&dtm_max_result_size, 1, 1024, PGC_SIGHUP, GUC_UNIT_KB},
 	{"dtm.executors_per_role",
 		"Number of processes that run local SQL branches of one role in one database.",
 	&dtm_executors_per_role, 1, 1024, PGC_SIGHUP, 0},

@@ -20,6 +20,12 @@ extern int	dtm_max_in_flight_per_host;
 extern int	dtm_circuit_failures;
 extern int	dtm_connect_timeout;		/* ms */
 extern int	dtm_max_response_size;		/* kB */
+extern int	dtm_max_result_size;		/* kB, of one that is kept */
+
+/* With its size: what people are told of a result that is not kept. */
+#define DTM_RESULT_TOO_LARGE \
+	"the result, %zu bytes, was not kept: it is larger than dtm.max_result_size"
+
 extern char *dtm_ca_file;
 extern int	dtm_alert_after;			/* failed attempts in a row; 0: never */
 extern int	dtm_alert_rate;				/* alerts a minute, by each way */

@@ -91,6 +91,7 @@ typedef struct DtmOp
 	bool		in_doubt;		/* a call may have reached the branch */
 	bool		stuck;			/* flagged for people; still retried */
 	bool		dirty;			/* differs from its row */
+	bool		unmade;			/* its last call ended without being made */
 	int32_t		attempts;		/* calls that ended, all of them */
 	int32_t		failed_attempts;	/* those that count against retry_limit */
 	int32_t		streak;			/* failed in a row: drives the doubling */

@@ -33,7 +33,9 @@ typedef struct DtmHeld
 	bool		is_doubted;		/* its row is about to be read again */
 	DtmTime		write_after;	/* a failed write is not tried before */
 	DtmTime		write_pause;	/* grows with each failure */
-	int			nwaiting;		/* calls that wait for the new status ... */
+	bool		has_new_result; /* of a branch, kept, and not durable yet */
+	int			nwaiting;		/* calls that wait for the new status, or the
+								 * new result, ... */
 	DtmOpRef   *waiting;		/* ... to be durable */
 } DtmHeld;
 
