@@ -37,7 +37,8 @@ ok() { printf '  %sok%s  %s\n' "$green" "$plain" "$*"; }
 
 broken() {
 	local log
-	for log in "$dir"/*.log; do
+	for log in "$dir"/server-*.log "$dir/services.log"; do
+		[ -e "$log" ] || continue
 		printf '  | --- %s\n' "${log##*/}"
 		tail -n 20 "$log" | sed 's/^/  | /'
 	done >&2
