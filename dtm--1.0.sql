@@ -652,11 +652,11 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_abort';
 COMMENT ON FUNCTION dtm.abort(text, text) IS
 'Roll back: a saga or message that is only begun fails at once; a saga that runs starts compensating, tcc and xa that are not submitted start cancelling or rolling back, after the calling transaction has committed. Repeating it does nothing. reason: up to 1 kB, for people. Errors: DT404 unknown gid; DT412 it has succeeded, or is submitted and no saga.';
 
-CREATE FUNCTION dtm.retry_now(gid text)
+CREATE FUNCTION dtm.retry_now(gid text, reason text DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_retry_now';
-COMMENT ON FUNCTION dtm.retry_now(text) IS
-'Do not wait for the next retry: everything that waits is due at once, the question to query_prepared too. Errors: DT404 unknown gid; DT412 it is not running.';
+COMMENT ON FUNCTION dtm.retry_now(text, text) IS
+'Do not wait for the next retry: everything that waits is due at once, the question to query_prepared too. Recorded with role, time and reason in dtm.operation_log. What has ended while the statement ran is left alone, with a notice. reason: up to 1 kB, for people. Errors: DT404 unknown gid; DT412 it is not running.';
 
 CREATE FUNCTION dtm.force_stop(gid text, reason text DEFAULT NULL)
 RETURNS void
@@ -932,7 +932,9 @@ JOIN dtm.op AS o ON o.id = t.id
 LEFT JOIN dtm.branch AS b ON b.id = o.id AND b.branch = o.branch
 WHERE t.due IS NOT NULL AND o.stuck AND o.status = 'p'
 AND (o.branch <> -1 OR t.status = 'p')
-AND dtm.may_see(t.owner);
+AND dtm.may_see(t.owner)
+-- So that commands to all of them at once wait for each other, and never in a circle.
+ORDER BY t.id, o.branch, o.phase;
 COMMENT ON VIEW dtm.stuck IS
 'Ops that have failed dtm.stuck_after times or more and must succeed: still retried, but somebody should look. Mend the branch, then dtm.retry_now(gid); or give up with dtm.force_stop(gid, reason).';
 

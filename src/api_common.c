@@ -320,6 +320,18 @@ dtm_api_must_find(const DtmApi *api, const text *gid, DtmRight right,
 		dtm_unknown_gid(gid);
 }
 
+bool
+dtm_api_was_unfinished(const text *gid)
+{
+	Datum		values[1] = {PointerGetDatum(gid)};
+	bool		isnull;
+
+	/* Read-only: with the snapshot of whoever calls us, not one of now. */
+	if (run(DTM_PLAN_FIND, values, NULL, true) == 0)
+		return false;
+	return !dtm_status_is_final((DtmStatus) DatumGetChar(dtm_api_value(4, &isnull)));
+}
+
 void
 dtm_unknown_gid(const text *gid)
 {

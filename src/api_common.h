@@ -104,6 +104,9 @@ extern bool dtm_api_find(const DtmApi *api, const text *gid, DtmRight right,
 extern void dtm_api_must_find(const DtmApi *api, const text *gid,
 							  DtmRight right, DtmLook look, DtmFound *found);
 
+/* Does the calling statement itself still see it unfinished? */
+extern bool dtm_api_was_unfinished(const text *gid);
+
 /* api_peek.c: the row as it is now, but for its digest; no rights are checked. */
 extern bool dtm_api_peek(const text *gid, DtmFound *found);
 

@@ -51,6 +51,7 @@ static const char *const command_names[] = {
 
 static int64 carry_out(Command command, text *gid, const char *reason);
 static Verdict judge(Command command, const DtmFound *found);
+static bool has_just_ended(const text *gid, const DtmFound *found);
 static uint64 change(Command command, const DtmFound *found,
 					 const char *reason);
 static text *given_gid(FunctionCallInfo fcinfo);
@@ -73,7 +74,7 @@ dtm_abort(PG_FUNCTION_ARGS)
 Datum
 dtm_retry_now(PG_FUNCTION_ARGS)
 {
-	carry_out(RETRY_NOW, given_gid(fcinfo), NULL);
+	carry_out(RETRY_NOW, given_gid(fcinfo), given_reason(fcinfo));
 	PG_RETURN_VOID();
 }
 
@@ -169,6 +170,9 @@ carry_out(Command command, text *gid, const char *reason)
 		verdict = judge(command, &found);
 		if (verdict == NOTHING_TO_DO)
 			break;
+		if (verdict == ILLEGAL && command == RETRY_NOW &&
+			has_just_ended(gid, &found))
+			break;
 		if (verdict == ILLEGAL)
 			dtm_illegal(command_names[command], gid, found.status);
 		if (change(command, &found, reason) > 0)
@@ -221,6 +225,22 @@ judge(Command command, const DtmFound *found)
 			return found->status == DTM_FAILED ? NOTHING_TO_DO : ILLEGAL;
 	}
 	return ILLEGAL;
+}
+
+/*
+ * A statement over thousands shall not fail because one of them succeeds while
+ * it runs. Only for retry_now: whoever stops or aborts must know that it did
+ * not happen.
+ */
+static bool
+has_just_ended(const text *gid, const DtmFound *found)
+{
+	if (!dtm_status_is_final(found->status) || !dtm_api_was_unfinished(gid))
+		return false;
+	ereport(NOTICE,
+			(errmsg("global transaction \"%s\" has ended meanwhile: it is %s",
+					text_to_cstring(gid), dtm_status_name(found->status))));
+	return true;
 }
 
 static uint64
