@@ -32,7 +32,8 @@ class Service:
     """serve() answers calls of routes = {path: function(cursor, payload)}.
 
     A function with an attribute "prepare", another such function, has that called
-    first, in a transaction of its own, at every call: before the barrier.
+    first, in a transaction of its own, at every call: before the barrier. Instead of
+    Refused and NotYet, SQL can raise the errors of dtm.fail() and dtm.ongoing().
     """
 
     def __init__(self, name, routes):
@@ -96,7 +97,8 @@ class Service:
                 except NotYet as reason:
                     return 425, str(reason)
                 except psycopg2.Error as error:
-                    return 500, str(error).strip()
+                    status = {"DT409": 409, "DT425": 425}.get(error.pgcode, 500)
+                    return status, error.diag.message_primary or str(error).strip()
 
             def log_message(self, format, *args):
                 print(service.name, format % args, file=sys.stderr, flush=True)

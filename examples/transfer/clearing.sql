@@ -1,0 +1,47 @@
+-- The clearing house's own database. Run by examples/transfer/run, with the addresses
+-- of the banks' services in the variables bank_a and bank_b.
+CREATE EXTENSION dtm;
+
+-- An ordinary role: it may use dtm, and call these two servers and no other.
+SELECT dtm.grant_usage('clearing'), dtm.allow('clearing', :'bank_a'), dtm.allow('clearing', :'bank_b');
+
+SET ROLE clearing;
+CREATE TABLE bank (name text PRIMARY KEY, url text NOT NULL);
+INSERT INTO bank VALUES ('bank_a', :'bank_a'), ('bank_b', :'bank_b');
+
+CREATE TABLE transfer (
+	id int PRIMARY KEY,
+	"from" text NOT NULL,
+	"to" text NOT NULL,
+	amount int NOT NULL CHECK (amount > 0),
+	status text NOT NULL DEFAULT 'under way'
+);
+
+-- The clearing house's own part, in this database: functions, each run exactly once.
+CREATE FUNCTION transfer_done(payload jsonb) RETURNS void LANGUAGE sql AS
+$$ UPDATE public.transfer SET status = 'done' WHERE id = (payload->>'transfer')::int $$;
+
+CREATE FUNCTION transfer_refused(payload jsonb) RETURNS void LANGUAGE sql AS
+$$ UPDATE public.transfer SET status = 'not done' WHERE id = (payload->>'transfer')::int $$;
+
+CREATE FUNCTION address(bank text, call text) RETURNS text LANGUAGE sql STABLE AS
+$$ SELECT b.url || call FROM public.bank b WHERE b.name = bank $$;
+
+-- A transfer and its TCC are born in one transaction, or neither is. The tries are
+-- called at once, and so are confirms and cancels.
+CREATE FUNCTION transfer(id int, "from" text, "to" text, amount int, within interval DEFAULT '30 seconds')
+RETURNS text LANGUAGE plpgsql AS
+$$
+DECLARE
+	p jsonb := jsonb_build_object('transfer', id, 'from', "from", 'to', "to", 'amount', amount);
+BEGIN
+	INSERT INTO public.transfer VALUES (id, "from", "to", amount);
+	RETURN dtm.tcc('transfer-' || id, ARRAY[
+		dtm.tcc_step('', 'sql:public.transfer_done', 'sql:public.transfer_refused', p),
+		dtm.tcc_step(public.address('bank_a', 'try_out'), public.address('bank_a', 'confirm_out'),
+					 public.address('bank_a', 'cancel_out'), p),
+		dtm.tcc_step(public.address('bank_b', 'try_in'), public.address('bank_b', 'confirm_in'),
+					 public.address('bank_b', 'cancel_in'), p)],
+		timeout_to_fail => within, request_timeout => '1 second', retry_interval => '300ms', concurrent => true);
+END
+$$;
