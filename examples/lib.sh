@@ -180,14 +180,18 @@ write_stop() {
 	cat >"$dir/stop" <<-STOP
 		#!/bin/sh
 		# Stops what this example has started, and removes its folder.
+		# One that was stopped by kill -STOP does not hear that it shall end.
 		for file in "$dir"/pid/*; do
-			[ -e "\$file" ] && kill "\$(cat "\$file")"
+			[ -e "\$file" ] && kill "\$(cat "\$file")" && kill -CONT "\$(cat "\$file")"
 		done
 		for file in "$dir"/*/data/postmaster.pid; do
 			[ -e "\$file" ] && kill -QUIT "\$(head -n 1 "\$file")"
 		done
 		for file in "$dir"/*/data/postmaster.pid; do
 			while [ -e "\$file" ]; do sleep 0.05; done
+		done
+		for file in "$dir"/pid/*; do
+			while [ -e "\$file" ] && kill -0 "\$(cat "\$file")" 2>/dev/null; do sleep 0.05; done
 		done
 		rm -rf "$dir"
 	STOP
