@@ -1,5 +1,5 @@
 /*
- * debug_point.c: die at a named place, once, for the crash tests.
+ * debug_point.c: die, or stand still, at a named place, for the crash tests.
  *
  * Nothing of this is in an ordinary build. A point is passed in all kinds of
  * places (COMMIT callbacks among them), so this never raises an error, never
@@ -50,7 +50,8 @@ dtm_define_debug_settings(void)
 {
 	DefineCustomStringVariable("dtm.debug_point",
 							   "Where which process dies: point:victim[:token].",
-							   "Victims are self, worker, executor, backend and postmaster. "
+							   "Victims are self, worker, executor, backend and postmaster; "
+							   "pause stops the process itself until it gets SIGCONT. "
 							   "With a token it happens once in the life of the data directory.",
 							   &debug_point_setting, "", PGC_SIGHUP,
 							   GUC_NOT_IN_SAMPLE,
@@ -73,7 +74,7 @@ dtm_debug_point(const char *name)
 	victim = find_victim(order.victim);
 	if (victim == 0 || (order.token[0] && !take_token(order.token)))
 		return;
-	kill(victim, SIGKILL);
+	kill(victim, strcmp(order.victim, "pause") == 0 ? SIGSTOP : SIGKILL);
 }
 
 static bool
@@ -86,7 +87,7 @@ check_setting(char **newval, void **extra, GucSource source)
 	if (parse_order(*newval, &order))
 		return true;
 	GUC_check_errdetail("It must read point:victim or point:victim:token, "
-						"with a victim out of self, worker, executor, backend and postmaster.");
+						"with a victim out of self, pause, worker, executor, backend and postmaster.");
 	return false;
 }
 
@@ -120,7 +121,8 @@ next_part(const char **text, char part[MAX_PART])
 static bool
 is_victim(const char *name)
 {
-	return strcmp(name, "self") == 0 || strcmp(name, "worker") == 0 ||
+	return strcmp(name, "self") == 0 || strcmp(name, "pause") == 0 ||
+		strcmp(name, "worker") == 0 ||
 		strcmp(name, "executor") == 0 || strcmp(name, "backend") == 0 ||
 		strcmp(name, "postmaster") == 0;
 }
@@ -128,7 +130,7 @@ is_victim(const char *name)
 static pid_t
 find_victim(const char *name)
 {
-	if (strcmp(name, "self") == 0)
+	if (strcmp(name, "self") == 0 || strcmp(name, "pause") == 0)
 		return MyProcPid;
 	if (strcmp(name, "worker") == 0)
 		return find_worker();

@@ -212,6 +212,33 @@ $node->safe_psql('postgres',
 saga("r$_", "role-$_", '', [ 'sql:shop.note', '', undef ], [ 'sql:shop.note', '', undef ]) for 1 .. 8;
 wait_status($node, "role-$_", 'succeed') for 1 .. 8;
 
+# A job that is taken while its transaction turns back comes too late: it does not
+# run, so there is nothing to undo
+
+SKIP:
+{
+	skip 'built without DTM_DEBUG', 1 unless $debug;
+
+	my $note = "'sql:shop.note'";
+	my %begin = (
+		action => "dtm.saga('%s', ARRAY[dtm.step($note, 'sql:shop.undo')], request_timeout => '60s')",
+		try => "dtm.tcc('%s', ARRAY[dtm.tcc_step($note, $note, 'sql:shop.undo')], request_timeout => '60s')");
+	for my $op (sort keys %begin)
+	{
+		my $gid = "too-late-$op";
+		my $token = arm_point($node, 'executor-job-taken', 'pause');
+
+		$node->safe_psql('postgres', 'SET SESSION AUTHORIZATION shop; SELECT ' . sprintf($begin{$op}, $gid));
+		wait_point($node, $token);
+		$node->safe_psql('postgres', "SELECT dtm.abort('$gid')");
+		kill('CONT', split /\n/, $node->safe_psql('postgres', q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'dtm executor')));
+		wait_status($node, $gid, 'failed');
+		is(done($gid), '', "$op: not after the abort");
+		like($node->safe_psql('postgres', "SELECT last_error FROM dtm.branches WHERE gid = '$gid' AND op = '$op'"),
+			qr/came too late: the transaction is aborting/, "$op: why not can be read");
+	}
+}
+
 # Killed at every point: the effect is there exactly once
 
 SKIP:

@@ -272,8 +272,8 @@ is((error_of(q(SELECT dtm.abort('nobody'))))[0], 'DT404', 'an unknown gid');
 # Not waiting for a retry that is far away
 
 $stub->program('/mended', { status => 500 }, { status => 200 });
-sql(saga('hurry', q(retry_interval => '1h'), step('/mended', '')));
 set_conf($node, 'dtm.max_retry_interval' => '2h');
+sql(saga('hurry', q(retry_interval => '1h'), step('/mended', '')));
 wait_for($node, q(SELECT attempts FROM dtm.branches WHERE gid = 'hurry' AND op = 'action'), '1');
 sql(q(SELECT dtm.retry_now('hurry')));
 wait_status($node, 'hurry', 'succeed');

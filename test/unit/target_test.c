@@ -166,6 +166,75 @@ circuits(void)
 	is(next(), 1, "then the probe");
 }
 
+/* What says nothing about a server leaves its circuit as it was. */
+static void
+unsent(void)
+{
+	fresh(100, 10, 3);
+	for (int i = 0; i < 20; i++)
+		queue(i, "fine:80");
+	for (int i = 0; i < 10; i++)
+		dtm_target_forget(targets, &calls[next()]);
+	is(dtm_targets_open_circuits(targets), 0, "ten calls that could not be sent open nothing");
+	ended(next(), false);
+	ended(next(), false);
+	dtm_target_forget(targets, &calls[next()]);
+	is(dtm_targets_open_circuits(targets), 0, "and do not count among those without an answer");
+	ended(next(), false);
+	is(dtm_targets_open_circuits(targets), 1, "nor do they excuse them");
+
+	/* The probe could not be sent: the next one goes at once. */
+	now += DTM_SECOND;
+	dtm_target_forget(targets, &calls[next()]);
+	is(dtm_targets_open_circuits(targets), 1, "it closes nothing");
+	is(dtm_targets_wake(targets), DTM_NEVER, "nor lengthens the pause");
+	ended(next(), false);
+	is(dtm_targets_wake(targets), now + 2 * DTM_SECOND, "which the second probe has doubled, once");
+}
+
+/* An hour back. Pauses are instants of the clock, and would last an hour more. */
+static void
+clock_set_back(void)
+{
+	DtmTime		before;
+
+	fresh(100, 10, 1);
+	now += 7200 * DTM_SECOND;
+	for (int i = 0; i < 4; i++)
+		queue(i, "one:80");
+	ended(next(), false);
+	now += DTM_SECOND;
+	ended(next(), false);
+	for (int i = 4; i < 8; i++)
+		queue(i, "two:80");
+	ended(next(), false);
+	before = now;
+	is(dtm_targets_wake(targets), now + DTM_SECOND, "two do not answer: one pauses for two seconds, the other for one");
+
+	now -= 3600 * DTM_SECOND;
+	dtm_targets_clock_set_back(targets, now);
+	is(dtm_targets_wake(targets), now + DTM_SECOND, "set back: a pause begins anew");
+	is(next(), -1, "and is kept");
+	now += DTM_SECOND;
+	is(next(), 5, "the shorter one ends first");
+	is(next(), -1, "the longer one does not");
+	now += DTM_SECOND;
+	is(next(), 2, "but in its turn");
+	ok(now < before, "all that long before the clock says again what it said");
+
+	dtm_targets_clock_set_back(targets, now);
+	is(next(), -1, "what is being probed is awaited");
+
+	/* What would end sooner than a pause from now ends when it would have. */
+	fresh(100, 10, 1);
+	queue(0, "one:80");
+	queue(1, "one:80");
+	ended(next(), false);
+	now += DTM_SECOND / 2;
+	dtm_targets_clock_set_back(targets, now);
+	is(dtm_targets_wake(targets), now + DTM_SECOND / 2, "no pause gets longer");
+}
+
 static void
 limits(void)
 {
@@ -307,6 +376,8 @@ main(void)
 {
 	turns();
 	circuits();
+	unsent();
+	clock_set_back();
 	limits();
 	many();
 	random_moves();
