@@ -89,7 +89,7 @@ CREATE TABLE dtm.trans (
 	timeout_to_fail		interval,
 	deadline			timestamptz,		-- the instant that timeout_to_fail means; NULL: none
 	not_before			timestamptz,		-- msg: the end of its delay; NULL: none
-	query_prepared		text,				-- msg: who knows whether it shall be sent; NULL: nobody
+	query_prepared		text,				-- msg: who knows whether it shall be sent; workflow: who resumes it; NULL: nobody
 	retry_interval		interval,			-- NULL: dtm.retry_interval at the time of the call
 	retry_limit			integer,
 	request_timeout		interval,			-- NULL: dtm.request_timeout
@@ -125,8 +125,8 @@ CREATE TABLE dtm.branch (
 -- without a row is prepared and has not answered yet.
 CREATE TABLE dtm.op (
 	id					bigint NOT NULL,
-	branch				integer NOT NULL,	-- -1: the back-check of a message
-	phase				smallint NOT NULL,	-- 0 forward, 1 backward, 2 try
+	branch				integer NOT NULL,	-- -1: the back-check of a message, the resuming of a workflow
+	phase				smallint NOT NULL,	-- 0 forward, 1 backward, 2 try; of a workflow: action, rollback, commit
 	status				"char" NOT NULL,	-- p prepared, S succeed, F failed
 	stuck				boolean NOT NULL DEFAULT false,
 	attempts			integer NOT NULL,	-- calls that ended
@@ -137,6 +137,15 @@ CREATE TABLE dtm.op (
 	last_error			text,
 	result				bytea,				-- what it answered, if its branch keeps that
 	PRIMARY KEY (id, branch, phase)
+) WITH (fillfactor = 85);
+
+-- What a workflow is besides: its steps are branches, and what came of them ops.
+CREATE TABLE dtm.workflow (
+	id					bigint PRIMARY KEY,	-- of its transaction
+	name				text NOT NULL,		-- of the code to go on with
+	data				bytea,				-- what it was begun with
+	run					integer NOT NULL,	-- how often it was prepared: the last one counts
+	result				bytea				-- what it has come to
 ) WITH (fillfactor = 85);
 
 -- To whom topic://name is sent.
@@ -195,6 +204,7 @@ WHERE d.datname = pg_catalog.current_database();
 ALTER TABLE dtm.trans ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dtm.branch ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dtm.op ENABLE ROW LEVEL SECURITY;
+ALTER TABLE dtm.workflow ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dtm.secret ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dtm.operation_log ENABLE ROW LEVEL SECURITY;
 ALTER TABLE dtm.identity ENABLE ROW LEVEL SECURITY;
@@ -280,6 +290,7 @@ COMMENT ON SCHEMA dtm IS 'distributed transactions';
 COMMENT ON TABLE dtm.trans IS 'Internal: one row for each global transaction. Read the view dtm.transactions.';
 COMMENT ON TABLE dtm.branch IS 'Internal: the branches of global transactions. Read the view dtm.branches.';
 COMMENT ON TABLE dtm.op IS 'Internal: what became of each call. Read the view dtm.branches.';
+COMMENT ON TABLE dtm.workflow IS 'Internal: what workflows were begun with, and what they have come to. Read dtm.query.';
 COMMENT ON TABLE dtm.topic IS 'Internal: subscriptions. Read the view dtm.topics; part of dumps.';
 COMMENT ON TABLE dtm.allowed IS 'Which roles may have which addresses called. Changed by dtm.allow and dtm.disallow; part of dumps.';
 COMMENT ON TABLE dtm.secret IS 'Internal: the secrets of dtm.set_secret. Not part of dumps. Read the view dtm.secrets.';
@@ -626,6 +637,91 @@ COMMENT ON FUNCTION dtm.xa_branch(text, text, jsonb, interval, integer, text, te
 'Add a branch to an xa transaction that is begun and not submitted: committed before the participant prepares. Returns its branch_id: 01, 02, ... url: an http address, called by POST with op=commit or op=rollback, in the order of registration, until it succeeds. headers: a JSON object of strings. request_timeout: for one call (default: that of the transaction). retry_limit: as in dtm.xa_begin. parent: the branch that calls this one: below 02 it is 0201, 0202, ... branch_id: the id to take, if it is known beforehand: adding the same branch again then does nothing. Errors: DT404 unknown gid; DT412 it is submitted or ended; 22023 an argument is not usable; 23505 branch_id is another branch.';
 
 --
+-- Workflows
+--
+
+CREATE FUNCTION dtm.workflow_prepare(gid text, name text, resume text, data text DEFAULT NULL, body bytea DEFAULT NULL,
+	timeout_to_fail interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
+	on_success text DEFAULT NULL, on_failure text DEFAULT NULL,
+	OUT branch_id text, OUT op text, OUT status text, OUT result bytea, OUT run integer)
+RETURNS SETOF record
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_workflow_prepare';
+COMMENT ON FUNCTION dtm.workflow_prepare(text, text, text, text, bytea, interval, interval, interval, integer, jsonb, text, text) IS
+'Begin a workflow, or go on with it: the client runs its steps and records each; dtm keeps the journal, and calls the client if it falls silent. Returns the journal: a first row with branch_id 00, the name as op, the status of the workflow and, if it has ended, its result; then a row for each op that was recorded, in the order of the steps. run: the number of this run; every prepare begins a new one, which supersedes those before. Once it has ended, no new run begins: the rows say how. gid: the same again means to go on; data, resume and options then stay those of the first time. name: of the code to run, 1 to 128 bytes. resume: the http address of the client, called with the parameters gid, trans_type=workflow, branch_id=00 and op=<name> when nothing was heard of it (prepare, record) for timeout_to_fail; '''' for nobody. data: JSON, sent to resume byte for byte by POST; without it, GET. body: bytes of any other kind instead. timeout_to_fail: how long it may be silent; it never fails by time (default: 33 s). retry_interval: first delay after a failed call of resume, doubled each time, and the fixed delay after one that was answered (default: dtm.retry_interval). request_timeout: for one call (default: dtm.request_timeout). retry_limit: failed calls, the first included, before it is shown in dtm.stuck; it is still called (default: dtm.stuck_after). branch_headers: a JSON object of strings, sent with every call. on_success, on_failure: an SQL statement, run as the caller when it has ended; if it fails, it is tried again (default: none). Errors: 23505 the gid is in use by another, or by a workflow of another name; 22023 an argument is not usable; 42501 the role may not have resume called.';
+
+CREATE FUNCTION dtm.workflow_prepare(gid text, name text, resume text, data jsonb,
+	timeout_to_fail interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
+	on_success text DEFAULT NULL, on_failure text DEFAULT NULL,
+	OUT branch_id text, OUT op text, OUT status text, OUT result bytea, OUT run integer)
+RETURNS SETOF record
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_workflow_prepare';
+COMMENT ON FUNCTION dtm.workflow_prepare(text, text, text, jsonb, interval, interval, interval, integer, jsonb, text, text) IS
+'Begin a workflow, or go on with it, with its data as jsonb. See the first form of dtm.workflow_prepare.';
+
+CREATE FUNCTION dtm.workflow_prepare(gid text, name text, resume text, data json,
+	timeout_to_fail interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL, request_timeout interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL, branch_headers jsonb DEFAULT NULL,
+	on_success text DEFAULT NULL, on_failure text DEFAULT NULL,
+	OUT branch_id text, OUT op text, OUT status text, OUT result bytea, OUT run integer)
+RETURNS SETOF record
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_workflow_prepare';
+COMMENT ON FUNCTION dtm.workflow_prepare(text, text, text, json, interval, interval, interval, integer, jsonb, text, text) IS
+'Begin a workflow, or go on with it, with its data as json. See the first form of dtm.workflow_prepare.';
+
+CREATE FUNCTION dtm.workflow_record(gid text, branch_id text, op text, status text, result text DEFAULT NULL, run integer DEFAULT NULL)
+RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_workflow_record';
+COMMENT ON FUNCTION dtm.workflow_record(text, text, text, text, text, integer) IS
+'Record what came of a step of a workflow. true: it is in the journal now. false: it was already, with the same status; the first result stays. In the transaction of a step''s business in this database, with run, that business happens once: do it only if this is true. branch_id: 01, 02, ... in the order of the code; up to 128 letters, digits, hyphens, underscores and dots. op: action, rollback (of an action, when the workflow fails) or commit (after all actions). status: succeed, or failed: it was refused. result: what the step has come to, up to dtm.max_response_size; text is kept in UTF-8. run: what dtm.workflow_prepare has returned: if another run has begun since, it is an error (default: not checked). Also a sign of life: resume is not called for timeout_to_fail from now. Errors: DT404 unknown gid; DT412 the workflow has ended, the run was superseded, or the step is recorded with the other status; 22023 an argument is not usable; 54000 result is too large.';
+
+CREATE FUNCTION dtm.workflow_record(gid text, branch_id text, op text, status text, result jsonb, run integer DEFAULT NULL)
+RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_workflow_record';
+COMMENT ON FUNCTION dtm.workflow_record(text, text, text, text, jsonb, integer) IS
+'Record what came of a step, with its result as jsonb. See the first form of dtm.workflow_record.';
+
+CREATE FUNCTION dtm.workflow_record(gid text, branch_id text, op text, status text, result json, run integer DEFAULT NULL)
+RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_workflow_record';
+COMMENT ON FUNCTION dtm.workflow_record(text, text, text, text, json, integer) IS
+'Record what came of a step, with its result as json. See the first form of dtm.workflow_record.';
+
+CREATE FUNCTION dtm.workflow_record(gid text, branch_id text, op text, status text, result bytea, run integer DEFAULT NULL)
+RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_workflow_record';
+COMMENT ON FUNCTION dtm.workflow_record(text, text, text, text, bytea, integer) IS
+'Record what came of a step, with its result as bytea. See the first form of dtm.workflow_record.';
+
+CREATE FUNCTION dtm.workflow_finish(gid text, status text, result text DEFAULT NULL, reason text DEFAULT NULL, run integer DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_workflow_finish';
+COMMENT ON FUNCTION dtm.workflow_finish(text, text, text, text, integer) IS
+'End a workflow, as its client says. status: succeed or failed. result: what it has come to, for those who prepare it again; up to dtm.max_response_size. reason: up to 1 kB, for people; only of what has failed. run: what dtm.workflow_prepare has returned: if another run has begun since, it is an error (default: not checked). Repeating it with the same status does nothing; the first result stays. Errors: DT404 unknown gid; DT412 it has ended otherwise, or the run was superseded; 22023 an argument is not usable; 54000 result is too large.';
+
+CREATE FUNCTION dtm.workflow_finish(gid text, status text, result jsonb, reason text DEFAULT NULL, run integer DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_workflow_finish';
+COMMENT ON FUNCTION dtm.workflow_finish(text, text, jsonb, text, integer) IS
+'End a workflow, with its result as jsonb. See the first form of dtm.workflow_finish.';
+
+CREATE FUNCTION dtm.workflow_finish(gid text, status text, result json, reason text DEFAULT NULL, run integer DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_workflow_finish';
+COMMENT ON FUNCTION dtm.workflow_finish(text, text, json, text, integer) IS
+'End a workflow, with its result as json. See the first form of dtm.workflow_finish.';
+
+CREATE FUNCTION dtm.workflow_finish(gid text, status text, result bytea, reason text DEFAULT NULL, run integer DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_workflow_finish';
+COMMENT ON FUNCTION dtm.workflow_finish(text, text, bytea, text, integer) IS
+'End a workflow, with its result as bytea. See the first form of dtm.workflow_finish.';
+
+--
 -- Global transactions
 --
 
@@ -839,16 +935,16 @@ RETURN CASE mode
 	WHEN 't' THEN CASE phase WHEN 0 THEN 'confirm' WHEN 1 THEN 'cancel' ELSE 'try' END
 	WHEN 'x' THEN CASE phase WHEN 0 THEN 'commit' ELSE 'rollback' END
 	WHEN 'm' THEN 'action'
-	WHEN 'w' THEN CASE phase WHEN 0 THEN 'action' ELSE 'rollback' END END;
+	WHEN 'w' THEN CASE phase WHEN 0 THEN 'action' WHEN 1 THEN 'rollback' ELSE 'commit' END END;
 COMMENT ON FUNCTION dtm.op_name("char", smallint) IS
-'Used by views: what a branch is called to do: forward (0), back (1), or to reserve (2).';
+'Used by views: what a branch is called to do: forward (0), back (1), or to reserve (2). Of a workflow: what its client has done.';
 
 -- The ops that a branch has, the latest first, as dtm stores them.
 CREATE FUNCTION dtm.phases(mode "char", try text)
 RETURNS smallint[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN mode = 'm' THEN '{0}'::smallint[]
-	WHEN try <> '' THEN '{2,1,0}'::smallint[]
+	WHEN try <> '' OR mode = 'w' THEN '{2,1,0}'::smallint[]
 	ELSE '{1,0}'::smallint[] END;
 COMMENT ON FUNCTION dtm.phases("char", text) IS
 'Used by views: the phases of a branch of this mode, with or without a try that dtm calls.';
@@ -879,11 +975,13 @@ SELECT t.gid,
 	dtm.status_name(t.status) AS status,
 	pg_catalog.pg_get_userbyid(t.owner) AS owner,
 	t.created_at, t.submitted_at, t.finished_at,
-	t.deadline, t.not_before, t.query_prepared,
+	t.deadline, t.not_before, CASE WHEN t.mode <> 'w' THEN t.query_prepared END AS query_prepared,
 	t.reason, t.forced, t.concurrent,
 	t.timeout_to_fail, t.retry_interval, t.retry_limit, t.request_timeout,
-	t.branch_headers, t.traceparent
+	t.branch_headers, t.traceparent,
+	w.name AS workflow, CASE WHEN t.mode = 'w' THEN t.query_prepared END AS resume
 FROM dtm.trans AS t
+LEFT JOIN dtm.workflow AS w ON w.id = t.id
 WHERE dtm.may_see(t.owner);
 COMMENT ON VIEW dtm.transactions IS
 'Global transactions, one''s own; all for members of pg_monitor. Finished ones go after dtm.retention.';
@@ -902,7 +1000,7 @@ FROM dtm.trans AS t
 JOIN dtm.branch AS b ON b.id = t.id
 CROSS JOIN LATERAL pg_catalog.unnest(dtm.phases(t.mode, b.try)) AS p(phase)
 LEFT JOIN dtm.op AS o ON o.id = b.id AND o.branch = b.branch AND o.phase = p.phase
-WHERE dtm.may_see(t.owner)
+WHERE (t.mode <> 'w' OR o.id IS NOT NULL) AND dtm.may_see(t.owner)
 UNION ALL
 SELECT t.gid, '00', 'msg',
 	dtm.op_status_name(o.status),
@@ -913,16 +1011,29 @@ SELECT t.gid, '00', 'msg',
 	coalesce(o.stuck, false)
 FROM dtm.trans AS t
 LEFT JOIN dtm.op AS o ON o.id = t.id AND o.branch = -1
-WHERE t.query_prepared IS NOT NULL AND dtm.may_see(t.owner);
+WHERE t.query_prepared IS NOT NULL AND t.mode <> 'w' AND dtm.may_see(t.owner)
+UNION ALL
+-- A workflow, as its client prepares it.
+SELECT t.gid, '00', w.name,
+	dtm.op_status_name(t.status),
+	coalesce(t.query_prepared, ''),
+	coalesce(o.attempts, 0),
+	o.last_error, o.last_attempt,
+	CASE WHEN t.due IS NOT NULL AND t.query_prepared IS NOT NULL THEN greatest(t.deadline, o.next_attempt) END,
+	coalesce(o.stuck, false)
+FROM dtm.trans AS t
+JOIN dtm.workflow AS w ON w.id = t.id
+LEFT JOIN dtm.op AS o ON o.id = t.id AND o.branch = -1
+WHERE dtm.may_see(t.owner);
 COMMENT ON VIEW dtm.branches IS
-'One row for each op of one''s own global transactions: compensate and action for each step of a saga; try (if dtm calls it), cancel and confirm; rollback and commit; the action of a message, and its back-check: branch 00, op msg. status: prepared (not ended; perhaps never called), succeed, failed (refused). attempts: calls that ended. next_attempt: after a failed one.';
+'One row for each op of one''s own global transactions: compensate and action for each step of a saga; try (if dtm calls it), cancel and confirm; rollback and commit; the action of a message, and its back-check: branch 00, op msg; what the client of a workflow has recorded, and the workflow itself: branch 00, its name as op, and the address where it is resumed. status: prepared (not ended; perhaps never called), succeed, failed (refused). attempts: calls that ended. next_attempt: after a failed one.';
 
 CREATE VIEW dtm.stuck WITH (security_barrier) AS
 SELECT t.gid,
 	dtm.trans_type_name(t.mode) AS trans_type,
 	dtm.status_name(t.status) AS status,
 	coalesce(b.branch_id, '00') AS branch_id,
-	CASE WHEN o.branch = -1 THEN 'msg' ELSE dtm.op_name(t.mode, o.phase) END AS op,
+	CASE WHEN o.branch = -1 THEN coalesce((SELECT w.name FROM dtm.workflow AS w WHERE w.id = t.id), 'msg') ELSE dtm.op_name(t.mode, o.phase) END AS op,
 	CASE WHEN o.branch = -1 THEN t.query_prepared
 		ELSE CASE o.phase WHEN 0 THEN b.forward WHEN 1 THEN b.backward ELSE b.try END END AS address,
 	o.attempts, o.last_error, o.last_attempt, o.next_attempt,
@@ -1029,10 +1140,28 @@ SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
 							'last_error', o.last_error))
 						ORDER BY p.phase DESC)
 					FROM pg_catalog.unnest(dtm.phases(t.mode, b.try)) AS p(phase)
-					LEFT JOIN dtm.op AS o ON o.id = b.id AND o.branch = b.branch AND o.phase = p.phase))
+					LEFT JOIN dtm.op AS o ON o.id = b.id AND o.branch = b.branch AND o.phase = p.phase
+					WHERE t.mode <> 'w' OR o.id IS NOT NULL))
 			ORDER BY b.branch)
 		FROM dtm.branch AS b WHERE b.id = t.id), '[]'::jsonb))
-	|| CASE WHEN t.query_prepared IS NULL THEN '{}'::jsonb ELSE pg_catalog.jsonb_build_object(
+	|| coalesce((
+		SELECT pg_catalog.jsonb_build_object('workflow', pg_catalog.jsonb_build_object(
+			'name', w.name,
+			'run', w.run,
+			'data', dtm.payload_json(w.data),
+			'result', dtm.payload_json(w.result))
+			|| pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+			'resume', t.query_prepared,
+			'attempts', coalesce(o.attempts, 0),
+			'stuck', CASE WHEN o.stuck THEN true END,
+			'last_attempt', o.last_attempt,
+			'next_attempt', CASE WHEN t.due IS NOT NULL AND t.query_prepared IS NOT NULL
+				THEN greatest(t.deadline, o.next_attempt) END,
+			'last_error', o.last_error)))
+		FROM dtm.workflow AS w
+		LEFT JOIN dtm.op AS o ON o.id = w.id AND o.branch = -1
+		WHERE w.id = t.id), '{}'::jsonb)
+	|| CASE WHEN t.query_prepared IS NULL OR t.mode = 'w' THEN '{}'::jsonb ELSE pg_catalog.jsonb_build_object(
 	'query_prepared', (
 		SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
 			'op', 'msg',

@@ -105,8 +105,19 @@ static const PlanText plan_texts[DTM_NPLANS] = {
 		"AND status OPERATOR(pg_catalog.=) $2",
 		4, {INT8OID, CHAROID, TIMESTAMPTZOID, TEXTOID}
 	},
+	[DTM_PLAN_FINISH] = {
+		"UPDATE dtm.trans SET status = $3, due = NULL, finished_at = $4, "
+		" submitted_at = CASE WHEN $3 OPERATOR(pg_catalog.=) 'S'::pg_catalog.\"char\" "
+		"  THEN $4 END, reason = $5 "
+		"WHERE id OPERATOR(pg_catalog.=) $1 "
+		"AND status OPERATOR(pg_catalog.=) $2",
+		5, {INT8OID, CHAROID, CHAROID, TIMESTAMPTZOID, TEXTOID}
+	},
 	[DTM_PLAN_RETRY_NOW] = {
-		"UPDATE dtm.trans SET hurried_at = $3, due = $3 "
+		/* Nobody waits any longer for a workflow to be heard of. */
+		"UPDATE dtm.trans SET hurried_at = $3, due = $3, "
+		" deadline = CASE WHEN mode OPERATOR(pg_catalog.=) 'w'::pg_catalog.\"char\" "
+		"  THEN LEAST($3, deadline) ELSE deadline END "
 		"WHERE id OPERATOR(pg_catalog.=) $1 "
 		"AND status OPERATOR(pg_catalog.=) $2",
 		3, {INT8OID, CHAROID, TIMESTAMPTZOID}
@@ -148,6 +159,55 @@ static const PlanText plan_texts[DTM_NPLANS] = {
 		"AND op::pg_catalog.text OPERATOR(pg_catalog.=) $3 "
 		"AND barrier_id::pg_catalog.text OPERATOR(pg_catalog.=) $4",
 		4, {TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+	},
+	[DTM_PLAN_WORKFLOW] = {
+		"INSERT INTO dtm.workflow (id, name, data, run) VALUES ($1, $2, $3, 1)",
+		3, {INT8OID, TEXTOID, BYTEAOID}
+	},
+	[DTM_PLAN_WORKFLOW_ROW] = {
+		"SELECT name, run, result FROM dtm.workflow "
+		"WHERE id OPERATOR(pg_catalog.=) $1",
+		1, {INT8OID}
+	},
+	[DTM_PLAN_WORKFLOW_RESULT] = {
+		"UPDATE dtm.workflow SET result = $2 WHERE id OPERATOR(pg_catalog.=) $1",
+		2, {INT8OID, BYTEAOID}
+	},
+	[DTM_PLAN_RENEW] = {
+		"UPDATE dtm.trans SET "
+		" deadline = $2 OPERATOR(pg_catalog.+) timeout_to_fail, "
+		" due = $2 OPERATOR(pg_catalog.+) timeout_to_fail, "
+		" hurried_at = CASE WHEN $3 THEN $2 ELSE hurried_at END "
+		"WHERE id OPERATOR(pg_catalog.=) $1 "
+		"AND status OPERATOR(pg_catalog.=) 'p'::pg_catalog.\"char\"",
+		3, {INT8OID, TIMESTAMPTZOID, BOOLOID}
+	},
+	[DTM_PLAN_NEXT_RUN] = {
+		"UPDATE dtm.workflow SET run = run OPERATOR(pg_catalog.+) 1 "
+		"WHERE id OPERATOR(pg_catalog.=) $1",
+		1, {INT8OID}
+	},
+	[DTM_PLAN_PROGRESS] = {
+		"SELECT b.branch_id, o.phase, o.status, o.result "
+		"FROM dtm.branch AS b JOIN dtm.op AS o ON o.id OPERATOR(pg_catalog.=) b.id "
+		"AND o.branch OPERATOR(pg_catalog.=) b.branch "
+		"WHERE b.id OPERATOR(pg_catalog.=) $1 ORDER BY b.branch, o.phase",
+		1, {INT8OID}
+	},
+	[DTM_PLAN_STEP] = {
+		"SELECT b.branch, o.status FROM dtm.branch AS b "
+		"LEFT JOIN dtm.op AS o ON o.id OPERATOR(pg_catalog.=) b.id "
+		"AND o.branch OPERATOR(pg_catalog.=) b.branch "
+		"AND o.phase OPERATOR(pg_catalog.=) $3 "
+		"WHERE b.id OPERATOR(pg_catalog.=) $1 "
+		"AND b.branch_id OPERATOR(pg_catalog.=) $2",
+		3, {INT8OID, TEXTOID, INT2OID}
+	},
+	[DTM_PLAN_RECORD] = {
+		"INSERT INTO dtm.op (id, branch, phase, status, attempts, "
+		" failed_attempts, streak, last_attempt, result) "
+		"VALUES ($1, $2, $3, $4, 1, 0, 0, $5, $6)",
+		6, {INT8OID, INT4OID, INT2OID, CHAROID, TIMESTAMPTZOID, BYTEAOID}
 	},
 };
 

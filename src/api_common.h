@@ -45,6 +45,7 @@ typedef enum DtmApiPlan
 	DTM_PLAN_SUBMIT,
 	DTM_PLAN_ABORT,
 	DTM_PLAN_FORCE_STOP,
+	DTM_PLAN_FINISH,
 	DTM_PLAN_RETRY_NOW,
 	DTM_PLAN_LOG,
 	DTM_PLAN_QUERY,
@@ -53,6 +54,14 @@ typedef enum DtmApiPlan
 	DTM_PLAN_SECRET,
 	DTM_PLAN_BARRIER,
 	DTM_PLAN_BARRIER_REASON,
+	DTM_PLAN_WORKFLOW,
+	DTM_PLAN_WORKFLOW_ROW,
+	DTM_PLAN_WORKFLOW_RESULT,
+	DTM_PLAN_RENEW,
+	DTM_PLAN_NEXT_RUN,
+	DTM_PLAN_PROGRESS,
+	DTM_PLAN_STEP,
+	DTM_PLAN_RECORD,
 	DTM_NPLANS
 } DtmApiPlan;
 
@@ -145,7 +154,12 @@ extern void dtm_check_address(Oid user, const text *address,
 							  const bytea *payload, int step,
 							  const char *argument);
 
-/* api_control.c */
+/*
+ * api_control.c: its user says how it has ended. false: it is not in the status
+ * any more in which it was found.
+ */
+extern bool dtm_write_outcome(const DtmFound *found, DtmStatus outcome,
+							  const char *reason);
 extern void dtm_log_command(Oid user, const char *command, const text *gid,
 							const char *reason);
 

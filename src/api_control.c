@@ -50,6 +50,7 @@ static const char *const command_names[] = {
 };
 
 static int64 carry_out(Command command, text *gid, const char *reason);
+DTM_NORETURN static void is_for_its_client(Command command, const text *gid);
 static Verdict judge(Command command, const DtmFound *found);
 static bool has_just_ended(const text *gid, const DtmFound *found);
 static uint64 change(Command command, const DtmFound *found,
@@ -167,6 +168,8 @@ carry_out(Command command, text *gid, const char *reason)
 		Verdict		verdict;
 
 		dtm_api_must_find(&api, gid, DTM_RIGHT_OWN, DTM_LOOK_STATEMENT, &found);
+		if (found.mode == DTM_WORKFLOW && (command == SUBMIT || command == ABORT))
+			is_for_its_client(command, gid);
 		verdict = judge(command, &found);
 		if (verdict == NOTHING_TO_DO)
 			break;
@@ -192,6 +195,17 @@ carry_out(Command command, text *gid, const char *reason)
 	return found.id;
 }
 
+/* How a workflow has ended is known to those who run it, and to nobody else. */
+static void
+is_for_its_client(Command command, const text *gid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DTM_ILLEGAL),
+			 errmsg("cannot %s global transaction \"%s\": it is a workflow",
+					command_names[command], text_to_cstring(gid)),
+			 errhint("Its client ends it with dtm.workflow_finish(gid, 'succeed' or 'failed'). To give it up: SELECT dtm.force_stop(gid, reason).")));
+}
+
 /* The table of semantics: what a command means in which status. */
 static Verdict
 judge(Command command, const DtmFound *found)
@@ -215,7 +229,8 @@ judge(Command command, const DtmFound *found)
 
 		case RETRY_NOW:
 			if (found->status == DTM_PREPARED)
-				return found->driven || found->can_be_asked ? CHANGE : ILLEGAL;
+				return found->driven || found->can_be_asked ||
+					found->mode == DTM_WORKFLOW ? CHANGE : ILLEGAL;
 			return found->status == DTM_SUBMITTED ||
 				found->status == DTM_ABORTING ? CHANGE : ILLEGAL;
 
@@ -287,6 +302,25 @@ change(Command command, const DtmFound *found, const char *reason)
 			}
 	}
 	return 0;
+}
+
+bool
+dtm_write_outcome(const DtmFound *found, DtmStatus outcome, const char *reason)
+{
+	Datum		values[5] = {
+		Int64GetDatum(found->id), CharGetDatum(found->status),
+		CharGetDatum(outcome), TimestampTzGetDatum(GetCurrentTimestamp()),
+		(Datum) 0
+	};
+
+	if (reason != NULL)
+		values[4] = CStringGetTextDatum(reason);
+	if (dtm_api_lookup(DTM_PLAN_FINISH, values,
+					   reason == NULL ? "    n" : NULL) == 0)
+		return false;
+	DTM_POINT("backend-command-written");
+	dtm_pending_add(found->id);
+	return true;
 }
 
 /* Who has interfered, when: for those who look into it later. */

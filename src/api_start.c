@@ -171,40 +171,47 @@ void
 dtm_begin(const DtmStart *start)
 {
 	DtmApi		api;
+	DtmFound	found;
 
 	dtm_api_begin(&api);
+	if (dtm_begin_or_find(&api, start, &found) == 0 &&
+		found.status != DTM_PREPARED)
+		dtm_illegal("begin", start->gid, found.status);
+	dtm_api_end(&api);
+}
+
+int64
+dtm_begin_or_find(const DtmApi *api, const DtmStart *start, DtmFound *found)
+{
 	if (start->query_prepared != NULL)
-		dtm_check_address(api.user, start->query_prepared, NULL, 0,
-						  "query_prepared");
-	dtm_check_secrets(api.user, start->options.branch_headers,
+		dtm_check_address(api->user, start->query_prepared, NULL, 0,
+						  start->mode == DTM_WORKFLOW ? "resume"
+						  : "query_prepared");
+	dtm_check_secrets(api->user, start->options.branch_headers,
 					  "branch_headers");
 	dtm_notice_if_idle();
 	for (;;)
 	{
-		DtmFound	found;
-		int64		id = insert(&api, start, false, NULL);
+		int64		id = insert(api, start, false, NULL);
 
 		if (id != 0)
 		{
 			dtm_pending_add(id);
-			break;
+			return id;
 		}
-		if (dtm_api_find(&api, start->gid, DTM_RIGHT_NONE, DTM_LOOK_STATEMENT,
-						 &found))
+		if (dtm_api_find(api, start->gid, DTM_RIGHT_NONE, DTM_LOOK_STATEMENT,
+						 found))
 		{
-			check_owner(&api, start->gid, &found);
-			if (found.mode != start->mode)
+			check_owner(api, start->gid, found);
+			if (found->mode != start->mode)
 				dtm_gid_is_taken(start->gid,
 								 "It belongs to another global transaction.");
-			if (found.driven)
+			if (found->driven)
 				dtm_gid_is_taken(start->gid, "It was started with all its steps.");
-			if (found.status != DTM_PREPARED)
-				dtm_illegal("begin", start->gid, found.status);
-			break;
+			return 0;
 		}
 		CHECK_FOR_INTERRUPTS();
 	}
-	dtm_api_end(&api);
 }
 
 void

@@ -55,7 +55,7 @@ typedef struct DtmStart
 	text	   *gid;
 	bool		gid_is_new;		/* ours: nobody else can have it */
 	bool		driven;			/* tcc: dtm calls the tries */
-	text	   *query_prepared; /* NULL: none */
+	text	   *query_prepared; /* msg; workflow: resume. NULL: none */
 	DtmOptions	options;
 } DtmStart;
 
@@ -79,6 +79,13 @@ extern void dtm_store_start(int64 id, const DtmStep *steps, int nsteps);
 
 /* xxx_begin: a new transaction, prepared, or one that is prepared already. */
 extern void dtm_begin(const DtmStart *start);
+
+/*
+ * The same for those who have more to do: the id of the new one; or 0, and what
+ * was found: the user's, of this mode, in any status.
+ */
+extern int64 dtm_begin_or_find(const DtmApi *api, const DtmStart *start,
+							   DtmFound *found);
 
 /* A place for a new branch of a transaction that is prepared. */
 typedef struct DtmPlace

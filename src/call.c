@@ -355,6 +355,11 @@ start_http(DtmCall *call, DtmTime now)
 			end_post(call, error, false, now);
 		return;
 	}
+	if (call->overtaken)
+	{
+		return_call(call, http_targets, NULL);
+		return;
+	}
 	DTM_POINT(call->branch == DTM_WHOLE ? "worker-check-sent"
 			  : call->phase == DTM_TRY ? "worker-try-sent"
 			  : call->phase == DTM_FORWARD ? "worker-action-sent"

@@ -30,6 +30,7 @@ typedef struct DtmCall
 	int64		timeout;		/* ms */
 	MemoryContext context;		/* holds this and the request */
 	DtmHttpRequest request;		/* HTTP */
+	bool		overtaken;		/* it need not be made: the row has changed */
 	int			executor;		/* SQL: the slot; -1: none yet */
 	DtmTime		give_up_at;		/* SQL: when waiting for one is an error; 0 */
 	dlist_node	node;			/* SQL: among those with an executor */
@@ -51,7 +52,10 @@ typedef struct DtmCallEnd
 typedef void (*DtmCallEnded) (DtmTrans *trans, int branch, DtmPhase phase,
 							  const DtmCallEnd *end);
 
-/* A call was not made, and will not be unless it is started again. */
+/*
+ * A call was not made, and will not be unless it is started again. why is NULL
+ * when its row is not any more as we know it.
+ */
 typedef void (*DtmCallReturned) (DtmTrans *trans, int branch, DtmPhase phase,
 								 const char *why);
 

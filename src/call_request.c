@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "call.h"
 #include "call_request.h"
@@ -20,6 +21,7 @@
 #include "store.h"
 
 static bool needs_tables(const DtmCall *call);
+static bool is_resume(const DtmCall *call);
 static bool names_secret(const char *headers);
 static void build_request(DtmCall *call);
 static char *build_url(const DtmCall *call);
@@ -45,10 +47,11 @@ dtm_call_make_request(DtmCall *call, char error[DTM_MAX_ERROR])
 			dtm_store_begin();
 		MemoryContextSwitchTo(call->context);
 		read_payload(call);
-		build_request(call);
+		if (!call->overtaken)
+			build_request(call);
 		if (reads)
 			dtm_store_commit(false);
-		made = true;
+		made = !call->overtaken;
 	}
 	PG_CATCH();
 	{
@@ -72,13 +75,19 @@ needs_tables(const DtmCall *call)
 {
 	const DtmBranch *branch;
 
-	if (names_secret(call->trans->headers))
+	if (is_resume(call) || names_secret(call->trans->headers))
 		return true;
 	if (call->branch < 0)
 		return false;
 	branch = &call->trans->branches[call->branch];
 	return (branch->payload == NULL && branch->payload_size > 0) ||
 		names_secret(branch->headers);
+}
+
+static bool
+is_resume(const DtmCall *call)
+{
+	return call->trans->mode == DTM_WORKFLOW && call->branch == DTM_WHOLE;
 }
 
 static bool
@@ -237,6 +246,21 @@ read_payload(DtmCall *call)
 	const DtmBranch *branch;
 	DtmHttpRequest *request = &call->request;
 
+	if (is_resume(call))
+	{
+		char	   *data;
+
+		/*
+		 * It was planned when its client was silent; it may have waited for
+		 * its turn since, and the client be back.
+		 */
+		call->overtaken = !dtm_store_is_silent(call->trans->id,
+											   GetCurrentTimestamp(),
+											   call->context, &data,
+											   &request->body_size);
+		request->body = data;
+		return;
+	}
 	if (call->branch < 0)
 		return;
 	branch = &call->trans->branches[call->branch];

@@ -60,6 +60,7 @@ static void take_back_waiting(DtmHeld *held);
 static void withdraw_queued(DtmHeld *held, DtmPhase phase, DtmTime now);
 static bool withdraw_waiting(DtmHeld *held, int branch, DtmPhase phase);
 static void note_reason(DtmHeld *held, const DtmPlan *plan);
+static void count_outcome(const DtmHeld *held);
 
 void
 dtm_carry_init(DtmShard *our_shard)
@@ -114,9 +115,12 @@ dtm_carry_take(const DtmLoaded *loaded, DtmTime now)
 		/*
 		 * While it is prepared, branches join it: take it up anew. Nothing is
 		 * lost, but for a back-check that is asked again. Where tries are ours,
-		 * all branches were there from the beginning.
+		 * all branches were there from the beginning. And a workflow that is
+		 * being resumed must not be called a second time: its branches are not
+		 * ours to know.
 		 */
-		if (held->trans->stored_status == DTM_PREPARED && !held->trans->driven)
+		if (held->trans->stored_status == DTM_PREPARED &&
+			!held->trans->driven && held->trans->mode != DTM_WORKFLOW)
 			dtm_carry_let_go(held);
 		else
 		{
@@ -160,7 +164,8 @@ merge(DtmHeld *held, const DtmLoaded *again, DtmTime now)
 
 	event.status = again->trans->status;
 	event.hurry = again->hurried_at > held->hurried_at;
-	if (event.status == trans->stored_status && !event.hurry)
+	if (event.status == trans->stored_status && !event.hurry &&
+		again->trans->deadline == trans->deadline)
 		return;
 
 	/* A decision of ours that the row has overtaken calls nobody. */
@@ -169,6 +174,8 @@ merge(DtmHeld *held, const DtmLoaded *again, DtmTime now)
 
 	held->hurried_at = again->hurried_at;
 	trans->deadline = again->trans->deadline;
+	if (trans->mode == DTM_WORKFLOW)
+		held->stored_due = again->trans->due;
 	if (again->trans->reason != NULL)
 		trans->reason = MemoryContextStrdup(held->context, again->trans->reason);
 
@@ -229,6 +236,8 @@ call_ended(DtmTrans *trans, int branch, DtmPhase phase,
 
 	if (end->error != NULL)
 		note_error(held, op, end->error);
+	else if (branch == DTM_WHOLE && trans->mode == DTM_WORKFLOW)
+		note_error(held, op, "it has answered, and was not finished");
 	op->unmade = end->unmade;
 	if (end->answer == DTM_ANSWER_SUCCESS && !end->recorded && branch >= 0 &&
 		trans->branches[branch].keep_result)
@@ -294,6 +303,9 @@ apply(DtmHeld *held, DtmEvent *event)
 
 	if (dtm_status_is_final(trans->status) && !is_undurable(trans))
 	{
+		/* By its client, and only so do they come to an end. */
+		if (trans->mode == DTM_WORKFLOW)
+			count_outcome(held);
 		dtm_outcome_broadcast(trans->id);
 		dtm_carry_let_go(held);
 		return;
@@ -434,15 +446,19 @@ dtm_carry_let_go(DtmHeld *held)
 void
 dtm_carry_finish(DtmHeld *held)
 {
-	DtmTrans   *trans = held->trans;
+	count_outcome(held);
+	DTM_POINT("worker-before-telling");
+	dtm_outcome_broadcast(held->trans->id);
+	dtm_carry_let_go(held);
+}
 
-	dtm_count(shard, trans->status == DTM_SUCCEED ? DTM_COUNT_SUCCEEDED
+static void
+count_outcome(const DtmHeld *held)
+{
+	dtm_count(shard, held->trans->status == DTM_SUCCEED ? DTM_COUNT_SUCCEEDED
 			  : DTM_COUNT_FAILED, 1);
 	dtm_count(shard, DTM_COUNT_LATENCY_US,
 			  Max(GetCurrentTimestamp() - held->created_at, 0));
-	DTM_POINT("worker-before-telling");
-	dtm_outcome_broadcast(trans->id);
-	dtm_carry_let_go(held);
 }
 
 typedef struct Shedding
@@ -557,8 +573,13 @@ call_returned(DtmTrans *trans, int branch, DtmPhase phase, const char *why)
 	DtmOp	   *op = dtm_op_of(trans, branch, phase);
 	DtmEvent	event = new_event(DTM_EVENT_WITHDRAWN, GetCurrentTimestamp());
 
-	note_error(held, op, why);
-	op->dirty = true;
+	if (why != NULL)
+	{
+		note_error(held, op, why);
+		op->dirty = true;
+	}
+	else
+		dtm_carry_reread(trans->id);
 	event.branch = branch;
 	event.phase = phase;
 	apply(held, &event);

@@ -15,6 +15,9 @@ extern void dtm_carry_note_dirty(DtmHeld *held, DtmTime now);
 /* Make the calls that waited for what is durable now. */
 extern void dtm_carry_start_waiting(DtmHeld *held);
 
+/* Its row is not as we know it: read it again. */
+extern void dtm_carry_reread(int64 id);
+
 /* Its final status is durable. */
 extern void dtm_carry_finish(DtmHeld *held);
 

@@ -64,7 +64,6 @@ static void after_failure(DtmHeld *held, DtmTime now);
 static void after_commit(Batch *batch, DtmTime now);
 static void op_is_written(DtmOp *op);
 static void row_was_not_ours(DtmHeld *held, DtmTime now);
-static void reread(int64 id);
 
 void
 dtm_carry_note_dirty(DtmHeld *held, DtmTime now)
@@ -332,7 +331,7 @@ op_is_written(DtmOp *op)
 static void
 row_was_not_ours(DtmHeld *held, DtmTime now)
 {
-	reread(held->id);
+	dtm_carry_reread(held->id);
 	if (is_undurable(held->trans))
 	{
 		held->write_after = now + ROW_IS_HELD_PAUSE;
@@ -341,8 +340,8 @@ row_was_not_ours(DtmHeld *held, DtmTime now)
 	}
 }
 
-static void
-reread(int64 id)
+void
+dtm_carry_reread(int64 id)
 {
 	if (nrereads == rereads_capacity)
 	{
@@ -369,7 +368,7 @@ doubt_one(DtmHeld *held, void *arg)
 	if (held->id >= range->min && held->id <= range->max && !held->is_doubted)
 	{
 		held->is_doubted = true;
-		reread(held->id);
+		dtm_carry_reread(held->id);
 	}
 }
 

@@ -64,7 +64,7 @@ const char *
 dtm_op_name_of(const DtmTrans *trans, int branch, DtmPhase phase)
 {
 	if (branch == DTM_WHOLE)
-		return "msg";
+		return trans->workflow != NULL ? trans->workflow : "msg";
 	if (branch == DTM_ENDING)
 		return trans->status == DTM_SUCCEED ? "on_success" : "on_failure";
 	return dtm_op_name(trans->mode, phase);

@@ -42,6 +42,8 @@ static DtmStatement old_transactions = {
 	" ids AS MATERIALIZED (SELECT ARRAY(SELECT id FROM old) AS list),"
 	" ops AS (DELETE FROM dtm.op WHERE id OPERATOR(pg_catalog.=) ANY"
 	" ((SELECT list FROM ids)::pg_catalog.int8[])),"
+	" workflows AS (DELETE FROM dtm.workflow WHERE id OPERATOR(pg_catalog.=) ANY"
+	" ((SELECT list FROM ids)::pg_catalog.int8[])),"
 	" branches AS (DELETE FROM dtm.branch WHERE id OPERATOR(pg_catalog.=) ANY"
 	" ((SELECT list FROM ids)::pg_catalog.int8[])),"
 	" transactions AS (DELETE FROM dtm.trans WHERE id OPERATOR(pg_catalog.=) ANY"

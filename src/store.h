@@ -66,6 +66,14 @@ extern int64 dtm_store_last_id(void);
 extern char *dtm_store_payload(int64 id, int branch, MemoryContext context,
 							   size_t *size);
 
+/*
+ * Is the workflow to be resumed now? Not while its client has told of itself,
+ * or is about to: then false. Its data, palloc'd in the given context; NULL:
+ * none.
+ */
+extern bool dtm_store_is_silent(int64 id, DtmTime now, MemoryContext context,
+								char **data, size_t *size);
+
 /* The value of a role's secret, palloc'd in the given context; NULL: none. */
 extern char *dtm_store_secret(Oid role, const char *name,
 							  MemoryContext context);

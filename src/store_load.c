@@ -49,6 +49,15 @@ static DtmStatement op_rows = {
 	1, {INT8ARRAYOID}
 };
 
+/* Of a workflow: only that of the whole. */
+static DtmStatement resume_rows = {
+	"SELECT id, branch, phase, status, stuck, attempts, failed_attempts, streak,"
+	" next_attempt, last_attempt, last_error"
+	" FROM dtm.op WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
+	" AND branch OPERATOR(pg_catalog.<) 0",
+	1, {INT8ARRAYOID}
+};
+
 /* Small pages: the tail of the index is read over and over. */
 static DtmStatement due_ids = {
 	"SELECT id, due FROM dtm.trans"
@@ -78,12 +87,32 @@ static DtmStatement payload_row = {
 	2, {INT8OID, INT4OID}
 };
 
+/*
+ * Who has renewed its deadline, and not committed yet, holds the lock. The row is
+ * read as it is at the end of all others' work, not as of our snapshot.
+ */
+static DtmStatement silent_row = {
+	"SELECT w.data FROM dtm.trans AS t"
+	" JOIN dtm.workflow AS w ON w.id OPERATOR(pg_catalog.=) t.id"
+	" WHERE t.id OPERATOR(pg_catalog.=) $1"
+	" AND t.status OPERATOR(pg_catalog.=) 'p'"
+	" AND t.deadline OPERATOR(pg_catalog.<=) $2"
+	" FOR SHARE OF t SKIP LOCKED",
+	2, {INT8OID, TIMESTAMPTZOID}
+};
+
+static DtmStatement workflow_names = {
+	"SELECT id, name FROM dtm.workflow WHERE id OPERATOR(pg_catalog.=) ANY ($1)",
+	1, {INT8ARRAYOID}
+};
+
 static DtmStatement secret_row = {
 	"SELECT value FROM dtm.secret WHERE role OPERATOR(pg_catalog.=) $1"
 	" AND name OPERATOR(pg_catalog.=) $2",
 	2, {OIDOID, TEXTOID}
 };
 
+static Datum read_workflows(DtmLoaded *loaded, int nloaded, Datum all);
 static bool select_branches(Datum ids, int nids);
 static void read_trans(DtmLoaded *loaded, HeapTuple row, TupleDesc desc);
 static void read_branches(DtmLoaded *loaded, int nloaded);
@@ -145,6 +174,28 @@ column_text(HeapTuple row, TupleDesc desc, int number)
 	Datum		value = column(row, desc, number, &is_null);
 
 	return is_null ? NULL : TextDatumGetCString(value);
+}
+
+/* Possibly large, so straight into the context where they are wanted. */
+static char *
+column_bytes(HeapTuple row, TupleDesc desc, int number, MemoryContext context,
+			 size_t *size)
+{
+	bool		is_null;
+	Datum		value = column(row, desc, number, &is_null);
+	bytea	   *bytes;
+	char	   *copy;
+
+	*size = 0;
+	if (is_null)
+		return NULL;
+	bytes = DatumGetByteaPP(value);
+	*size = VARSIZE_ANY_EXHDR(bytes);
+	copy = MemoryContextAllocHuge(context, Max(*size, 1));
+	memcpy(copy, VARDATA_ANY(bytes), *size);
+	if ((Pointer) bytes != DatumGetPointer(value))
+		pfree(bytes);
+	return copy;
 }
 
 /*
@@ -220,6 +271,7 @@ dtm_store_load(const int64 *ids, int nids, MemoryContext parent,
 
 	if (nloaded > 0)
 	{
+		array = read_workflows(loaded, nloaded, array);
 		if (!select_branches(array, nids))
 			return -1;
 		read_branches(loaded, nloaded);
@@ -227,6 +279,50 @@ dtm_store_load(const int64 *ids, int nids, MemoryContext parent,
 		read_ops(loaded, nloaded);
 	}
 	return nloaded;
+}
+
+/*
+ * Of a workflow there may be many steps, and it is read again after each: but
+ * these are its client's, and nothing follows from them here. Returns the ids
+ * of those whose branches are to be read.
+ */
+static Datum
+read_workflows(DtmLoaded *loaded, int nloaded, Datum all)
+{
+	int64	   *others = palloc(nloaded * sizeof(int64));
+	int64	   *workflows = palloc(nloaded * sizeof(int64));
+	int			nothers = 0;
+	int			nworkflows = 0;
+	Datum		array;
+	bool		is_null;
+
+	for (int i = 0; i < nloaded; i++)
+	{
+		if (loaded[i].trans->mode == DTM_WORKFLOW)
+			workflows[nworkflows++] = loaded[i].trans->id;
+		else
+			others[nothers++] = loaded[i].trans->id;
+	}
+	if (nworkflows == 0)
+		return all;
+
+	array = dtm_int8_array(workflows, nworkflows);
+	dtm_statement_run(&workflow_names, &array, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	row = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		DtmLoaded  *one = find_loaded(loaded, nloaded,
+									  DatumGetInt64(column(row, desc, 1, &is_null)));
+		MemoryContext before = MemoryContextSwitchTo(one->context);
+
+		one->trans->workflow = column_text(row, desc, 2);
+		MemoryContextSwitchTo(before);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	dtm_statement_run(&resume_rows, &array, NULL, SPI_OK_SELECT);
+	read_ops(loaded, nloaded);
+	return dtm_int8_array(others, nothers);
 }
 
 /*
@@ -528,24 +624,28 @@ dtm_store_payload(int64 id, int branch, MemoryContext context, size_t *size)
 	*size = 0;
 	dtm_statement_run(&payload_row, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 1)
-	{
-		bool		is_null;
-		Datum		value = column(SPI_tuptable->vals[0],
-								   SPI_tuptable->tupdesc, 1, &is_null);
-
-		if (!is_null)
-		{
-			bytea	   *bytes = DatumGetByteaPP(value);
-
-			*size = VARSIZE_ANY_EXHDR(bytes);
-			payload = MemoryContextAllocHuge(context, Max(*size, 1));
-			memcpy(payload, VARDATA_ANY(bytes), *size);
-			if ((Pointer) bytes != DatumGetPointer(value))
-				pfree(bytes);
-		}
-	}
+		payload = column_bytes(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+							   context, size);
 	SPI_freetuptable(SPI_tuptable);
 	return payload;
+}
+
+bool
+dtm_store_is_silent(int64 id, DtmTime now, MemoryContext context,
+					char **data, size_t *size)
+{
+	Datum		values[2] = {Int64GetDatum(id), TimestampTzGetDatum(now)};
+	bool		found;
+
+	*data = NULL;
+	*size = 0;
+	dtm_statement_run(&silent_row, values, NULL, SPI_OK_SELECT);
+	found = SPI_processed == 1;
+	if (found)
+		*data = column_bytes(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+							 context, size);
+	SPI_freetuptable(SPI_tuptable);
+	return found;
 }
 
 char *

@@ -144,6 +144,7 @@ typedef struct DtmTrans
 	char	   *on_success;		/* statements; NULL: none */
 	char	   *on_failure;
 	char	   *reason;			/* why it was rolled back; NULL: it was not */
+	char	   *workflow;		/* its name; NULL: it is none */
 	char	   *query_prepared; /* msg: whom to ask; workflow: who resumes it;
 								 * NULL or "": nobody */
 	DtmOp		check;			/* asking it. See dtm_op_of */
