@@ -8,24 +8,15 @@ own cancellation. dtm.barrier() in the transaction that does the business keeps 
     UPDATE stock SET n = n - 1 WHERE sku = 7;                -- only if it said true
     COMMIT;
 
-Everything else here is plumbing of Python's standard library and psycopg2.
+Everything else here is plumbing.
 """
-import json
 import os
-import sys
+import re
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
 
 import psycopg2
 
-
-class Refused(Exception):
-    """The answer is no, and nothing happened here: the whole is rolled back."""
-
-
-class NotYet(Exception):
-    """Not known yet: ask again."""
+from service import NotYet, Refused, serve
 
 
 class Service:
@@ -49,63 +40,28 @@ class Service:
             self.connections.it = connection
         return connection
 
-    def call(self, path, query, payload):
-        business = self.routes[path]
-        prepare = getattr(business, "prepare", None)
-        if prepare:
+    def call(self, business, call):
+        try:
+            prepare = getattr(business, "prepare", None)
+            if prepare:
+                with self.connection() as connection, connection.cursor() as cursor:
+                    prepare(cursor, call.payload)
+            # "with connection" is one transaction: committed at its end, rolled
+            # back when anything is raised.
             with self.connection() as connection, connection.cursor() as cursor:
-                prepare(cursor, payload)
-        # "with connection" is one transaction: committed at its end, rolled
-        # back when anything is raised.
-        with self.connection() as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT dtm.barrier(%s, %s, %s, %s)",
-                           [query[name] for name in ("trans_type", "gid", "branch_id", "op")])
-            if cursor.fetchone()[0]:
-                business(cursor, payload)
+                cursor.execute("SELECT dtm.barrier(%s, %s, %s, %s)",
+                               [call.trans_type, call.gid, call.branch_id, call.op])
+                if cursor.fetchone()[0]:
+                    business(cursor, call.payload)
+        except psycopg2.Error as error:
+            # The business' own SQL functions may say it by dtm.fail() and dtm.ongoing().
+            what = {"DT409": Refused, "DT425": NotYet}.get(error.pgcode, RuntimeError)
+            raise what(error.diag.message_primary or str(error).strip()) from error
+        return "done"
 
     def serve(self, port_file):
-        service = self
+        def route(business):
+            return lambda call: self.call(business, call)
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
-                self.do_POST()
-
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                url = urlsplit(self.path)
-                query = {k: v[0] for k, v in parse_qs(url.query).items()}
-                if url.path not in service.routes:
-                    status, answer = 404, "no such path"
-                else:
-                    status, answer = self.ask(url.path, query, json.loads(body or "{}"))
-                text = json.dumps({"answer": answer}).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text)
-
-            @staticmethod
-            def ask(path, query, payload):
-                try:
-                    service.call(path, query, payload)
-                    return 200, "done"
-                except Refused as reason:
-                    return 409, str(reason)
-                except NotYet as reason:
-                    return 425, str(reason)
-                except psycopg2.Error as error:
-                    status = {"DT409": 409, "DT425": 425}.get(error.pgcode, 500)
-                    return status, error.diag.message_primary or str(error).strip()
-
-            def log_message(self, format, *args):
-                print(service.name, format % args, file=sys.stderr, flush=True)
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        with open(port_file + ".new", "w", encoding="ascii") as f:
-            print(server.server_address[1], file=f)
-        os.rename(port_file + ".new", port_file)
-        server.serve_forever()
+        serve(self.name, {f"(?:GET|POST) {re.escape(path)}": route(business)
+                          for path, business in self.routes.items()}, port_file)

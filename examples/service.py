@@ -1,4 +1,4 @@
-"""HTTP for the examples' services that keep nothing in PostgreSQL.
+"""HTTP for the services of the examples: only Python's standard library.
 
 What the answers mean to dtm: 200 success, 409 "no, and nothing happened here",
 425 "not known yet, ask again"; anything else is asked again.
@@ -13,6 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 
 class Refused(Exception):
     """The answer is no, and nothing happened here."""
+
+
+class NotYet(Exception):
+    """Not known yet: ask again."""
 
 
 class NotFound(Exception):
@@ -32,7 +36,7 @@ class Call:
 
 
 def answer(routes, method, target, body):
-    """The status and the answer of the first route that fits "METHOD /path"."""
+    """Status and answer. routes: {regular expression for "METHOD /path": function(call, groups...)}"""
     url = urlsplit(target)
     query = {name: values[0] for name, values in parse_qs(url.query).items()}
     for route, business in routes.items():
@@ -42,6 +46,8 @@ def answer(routes, method, target, body):
                 return 200, business(Call(url.path, query, body), *found.groups())
             except Refused as reason:
                 return 409, {"refused": str(reason)}
+            except NotYet as reason:
+                return 425, {"not yet": str(reason)}
             except NotFound as what:
                 return 404, {"error": f"there is no {what}"}
             except Exception as error:  # pylint: disable=broad-except

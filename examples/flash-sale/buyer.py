@@ -26,7 +26,8 @@ class Buyer:
             # One statement is one transaction: the message, and what it will do.
             cursor.execute("""
                 SELECT dtm.msg_branch(
-                    dtm.msg_begin(%(gid)s, %(ask)s, timeout_to_fail => %(patience)s, retry_interval => '300ms'),
+                    dtm.msg_begin(%(gid)s, %(ask)s, timeout_to_fail => %(patience)s,
+                                  retry_interval => '300ms', request_timeout => '1s'),
                     'sql:public.make_order', %(payload)s)""", {
                     "gid": gid, "ask": self.ask, "patience": self.patience,
                     "payload": json.dumps({"buyer": name, "sku": sku})})
