@@ -1,8 +1,13 @@
 # Each process dies at each named point, and nothing is lost, nothing done twice.
 #
-# A point is armed, clients begin sagas of all kinds until it goes off, the server
+# A point is armed, clients begin transactions until it goes off, the server
 # recovers (by itself, or started again when the postmaster was the victim), the
-# clients go on meanwhile, and every saga must end right.
+# clients go on meanwhile, and everything must end right.
+#
+# Which group of kinds is begun (see CrashModes.pm) goes round with points and
+# victims, so that each point meets most groups that get there, and each group
+# most points. CRASH_MODES=all begins each of them in turn, another value those
+# that match.
 #
 # CRASH_POINTS and CRASH_VICTIMS (regular expressions) choose some of them;
 # CRASH_ROUNDS repeats.
@@ -16,21 +21,33 @@ use Time::HiRes qw(sleep time);
 use CrashTest;
 use DtmTest;
 
-my @points = qw(
-  backend-before-insert backend-after-insert backend-before-commit
-  backend-after-commit backend-after-send backend-after-prepare
-  backend-after-commit-prepared backend-command-written
-  worker-after-load worker-action-sent worker-job-given worker-action-answered
-  worker-change-written worker-before-marks worker-after-marks
-  worker-before-decision worker-after-decision worker-compensate-sent
-  worker-compensate-answered worker-before-telling
-  worker-before-retention-commit worker-after-retention-commit
-  executor-job-taken executor-op-locked executor-function-done
-  executor-before-commit executor-after-commit executor-result-told
-  launcher-before-start launcher-after-start);
+# Each point, and the groups that get there.
+my @all = qw(saga tcc own msg asked xa);
+my @executor = qw(saga confirm tcc cancel msg asked);
+my @points = (
+	[ 'backend-before-insert', @all ], [ 'backend-after-insert', qw(saga tcc msg) ],
+	[ 'backend-before-commit', @all ], [ 'backend-after-commit', @all ], [ 'backend-after-send', @all ],
+	[ 'backend-after-prepare', qw(saga tcc msg) ], [ 'backend-after-commit-prepared', qw(tcc msg saga) ],
+	[ 'backend-command-written', qw(own asked xa saga tcc) ],
+	[ 'worker-after-load', @all ],
+	[ 'worker-try-sent', 'tcc' ], [ 'worker-try-answered', 'tcc' ],
+	[ 'worker-check-sent', 'asked' ], [ 'worker-check-answered', 'asked' ],
+	[ 'worker-action-sent', @all ], [ 'worker-job-given', @executor ], [ 'worker-action-answered', @all ],
+	[ 'worker-change-written', @all ], [ 'worker-before-marks', @all ], [ 'worker-after-marks', @all ],
+	[ 'worker-before-decision', @all ], [ 'worker-after-decision', @all ],
+	[ 'worker-compensate-sent', qw(saga tcc own xa) ], [ 'worker-compensate-answered', qw(xa own tcc saga) ],
+	[ 'worker-before-telling', @all ],
+	[ 'worker-before-retention-commit', @all ], [ 'worker-after-retention-commit', @all ],
+	[ 'executor-job-taken', @executor ], [ 'executor-op-locked', @executor ],
+	[ 'executor-function-done', @executor ], [ 'executor-before-commit', @executor ],
+	[ 'executor-after-commit', @executor ], [ 'executor-result-told', @executor ],
+	[ 'launcher-before-start', @all ], [ 'launcher-after-start', @all ]);
 my @victims = qw(worker executor backend postmaster);
+my $modes = $ENV{CRASH_MODES} || '';
+my @often = grep { $_->[0] =~ /after-load|action-answered|before-decision|function-done|executor-after-commit|before-start/ } @points;
 
-@points = grep { /$ENV{CRASH_POINTS}/ } @points if $ENV{CRASH_POINTS};
+@points = grep { $_->[0] =~ /$ENV{CRASH_POINTS}/ } @points if $ENV{CRASH_POINTS};
+@often = grep { $_->[0] =~ /$ENV{CRASH_POINTS}/ } @often if $ENV{CRASH_POINTS};
 @victims = grep { /$ENV{CRASH_VICTIMS}/ } @victims if $ENV{CRASH_VICTIMS};
 
 my $crash = CrashTest->new('points');
@@ -39,31 +56,48 @@ my $n = 0;
 
 for my $round (1 .. $ENV{CRASH_ROUNDS} || 1)
 {
-	for my $point (@points)
+	for my $p (0 .. $#points)
 	{
-		crash_at($point, $_) for @victims;
+		my ($point, @groups) = @{ $points[$p] };
+
+		for my $v (0 .. $#victims)
+		{
+			crash_at($point, $victims[$v], $_) for whom($p + $v + $round - 1, @groups);
+		}
 	}
 }
-for my $point (grep { /after-load|action-answered|before-decision|function-done|executor-after-commit|before-start/ } @points)
+for my $p (grep { $victims[0] eq 'worker' } 0 .. $#often)
 {
-	crash_often($point, $_) for grep { /worker/ } @victims;
+	my ($point, @groups) = @{ $often[$p] };
+
+	crash_often($point, 'worker', $_) for whom($p, @groups);
 }
 $crash->conclude;
 done_testing();
 
+# The turn of one of these groups, or whom CRASH_MODES names.
+sub whom
+{
+	my ($turn, @groups) = @_;
+
+	return $groups[ $turn % @groups ] if $modes eq '';
+	return grep { $modes eq 'all' || /$modes/ } @groups;
+}
+
 sub crash_at
 {
-	my ($point, $victim) = @_;
+	my ($point, $victim, $group) = @_;
+	my $what = "$point kills $victim, $group";
 	my $label = sprintf('r%d', ++$n);
 	my $deadline = time + 60;
 	my $began = time;
 	my $launched = 0;
 	my $early = rand() < 0.5;
 	my @burst = ('burst', $label, 32);
+	my $maybe = "${group}maybe";
 
 	# What is decided, and not yet known, shows best when the next answer differs.
-	push @burst, 'maybe,maybewait,sqlmaybe' if $point =~ /decision|compensate|change|telling/;
-
+	push @burst, $point =~ /decision|compensate|change|telling/ && $CrashModes::group{$maybe} ? $maybe : $group;
 
 	# At the first of it, or in the middle of many.
 	$crash->arm($point, $victim) if $early;
@@ -85,7 +119,7 @@ SQL
 		}
 		if (time > $deadline)
 		{
-			fail("$point kills $victim: it never went off");
+			fail("$what: it never went off");
 			last;
 		}
 		$crash->begin(@burst) if $crash->done(0.01);
@@ -94,9 +128,9 @@ SQL
 	$crash->recover($victim);
 	$crash->finish;
 	my $finished = time;
-	$crash->drain("$point kills $victim") or BAIL_OUT('sagas that do not end would spoil the rest');
+	$crash->drain($what) or BAIL_OUT('what does not end would spoil the rest');
 	my $drained = time;
-	$crash->check($label, "$point kills $victim");
+	$crash->check($label, $what);
 	note(sprintf('fired %.1f, finished %.1f, drained %.1f, checked %.1f',
 		$fired - $began, $finished - $fired, $drained - $finished, time - $drained));
 	return;
@@ -105,16 +139,16 @@ SQL
 # Every time that anybody gets there, so also during what follows a crash.
 sub crash_often
 {
-	my ($point, $victim) = @_;
+	my ($point, $victim, $group) = @_;
+	my $what = "$point kills $victim for two seconds, $group";
 	my $label = sprintf('r%d', ++$n);
 
 	$crash->configure("dtm.debug_point = '$point:$victim'");
-	$crash->begin('burst', $label, 32);
+	$crash->begin('burst', $label, 32, $group);
 	sleep(2);
 	$crash->configure('');
 	$crash->finish;
-	$crash->drain("$point kills $victim for two seconds")
-	  or BAIL_OUT('sagas that do not end would spoil the rest');
-	$crash->check($label, "$point kills $victim for two seconds");
+	$crash->drain($what) or BAIL_OUT('what does not end would spoil the rest');
+	$crash->check($label, $what);
 	return;
 }

@@ -1,5 +1,6 @@
-# Clients begin sagas as fast as they can, while processes are killed, ended,
-# frozen and restarted at random moments, and dtm is switched off and on.
+# Clients begin transactions of all modes as fast as they can, while processes are
+# killed, ended, frozen and restarted at random moments, and dtm is switched off and
+# on.
 #
 # CRASH_SECONDS says for how long, CRASH_SEED repeats a choice of events.
 use strict;
@@ -61,7 +62,7 @@ while (time < $end)
 	$enabled = 1;
 	$crash->configure(settings());
 	my $what = join(', ', map { "$_ x $happened{$_}" } sort keys %happened) || 'nothing';
-	$crash->drain($what) or BAIL_OUT('sagas that do not end would spoil the rest');
+	$crash->drain($what) or BAIL_OUT('what does not end would spoil the rest');
 	$crash->check($label, $what);
 }
 $crash->conclude;

@@ -1,13 +1,14 @@
-# CrashTest: sagas of all kinds while processes are killed, and what must hold
-# afterwards. Used by t/030_crash_points.pl and t/031_random_kills.pl.
+# CrashTest: transactions of all kinds while processes are killed, and what must
+# hold afterwards. Used by t/030_crash_points.pl and t/031_random_kills.pl. What
+# there is to begin, and how it must end, is in CrashModes.pm.
 #
 #   my $crash = CrashTest->new('points');
-#   $crash->begin('burst', 'p1', 24);        # clients begin 24 sagas
+#   $crash->begin('burst', 'p1', 24, 'tcc', 'xa');   # clients begin 24 of these groups
 #   ... kill something ...
 #   $crash->recover;                         # start the server if it died
 #   $crash->finish;                          # the clients have done their part
-#   $crash->drain;                           # every saga has ended
-#   $crash->check('p1', 'killed here');      # one test: all invariants of these sagas
+#   $crash->drain;                           # every transaction has ended
+#   $crash->check('p1', 'killed here');      # one test: all invariants of these
 #
 # Two servers: "main", which is killed, with dtm, clients and SQL branches; and
 # "shop", which lives, with the database of an HTTP participant.
@@ -17,26 +18,21 @@ use strict;
 use warnings FATAL => 'all';
 
 use File::Basename;
+use JSON::PP;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
+use CrashModes;
 use DtmTest;
-
-# How each kind of saga must end; the others may end either way.
-my %ends = (
-	ok => 'S', again => 'S', wait => 'S', conc => 'S', twophase => 'S',
-	'told S' => 'S', 'told F' => 'F',
-	refuse => 'F', sqlfail => 'F', concrefuse => 'F', stepsabort => 'F');
-my %concurrent = (conc => 1, concrefuse => 1);
 
 my $drain_timeout = 60;
 
 sub new
 {
 	my ($class, $name, $conf) = @_;
-	my $self = bless { label => {}, journal_at => 0, calls => {}, log_at => 0, saga => {} }, $class;
+	my $self = bless { label => {}, journal_at => 0, calls => {}, log_at => 0, began => {} }, $class;
 
 	# The short intervals are for the test to be short.
 	$self->{main} = dtm_node("${name}_main", conf => <<'CONF' . ($conf || ''));
@@ -51,15 +47,21 @@ dtm.max_retry_interval = '1s'
 dtm.retention_interval = '300ms'
 dtm.max_in_flight_per_host = 16
 CONF
-	$self->{shop} = dtm_node("${name}_shop", conf => "dtm.enabled = off\n");
+	$self->{shop} = dtm_node("${name}_shop", conf => <<'CONF');
+dtm.enabled = off
+max_prepared_transactions = 100
+CONF
 	$self->{dir} = PostgreSQL::Test::Utils::tempdir_short();
 
 	# A second database with dtm: its worker can be killed, too.
 	$self->{main}->safe_psql('postgres', 'CREATE DATABASE other');
 	$self->{main}->safe_psql('other', 'CREATE EXTENSION dtm');
 	$self->{shop}->safe_psql('postgres', <<'SQL');
-CREATE TABLE account (name text PRIMARY KEY, balance bigint NOT NULL);
+CREATE TABLE account (name text PRIMARY KEY, balance bigint NOT NULL, held bigint NOT NULL DEFAULT 0);
 INSERT INTO account VALUES ('a', 1000000), ('b', 1000000);
+-- What two phases write waits in nobody's way.
+CREATE TABLE ledger (name text, amount bigint NOT NULL);
+CREATE TABLE business (gid text PRIMARY KEY);
 CREATE TABLE effect (gid text, branch_id text, op text, at timestamptz DEFAULT clock_timestamp());
 SQL
 	$self->{python} = python_with_psycopg2();
@@ -79,34 +81,52 @@ SELECT dtm.grant_usage('customer'), dtm.allow('customer', '$url');
 CREATE SCHEMA crash AUTHORIZATION customer;
 SET ROLE customer;
 CREATE TABLE crash.orders (gid text PRIMARY KEY);
-CREATE TABLE crash.account (name text PRIMARY KEY, balance bigint NOT NULL);
+CREATE TABLE crash.account (name text PRIMARY KEY, balance bigint NOT NULL, held bigint NOT NULL DEFAULT 0);
 INSERT INTO crash.account VALUES ('l', 1000000);
 CREATE TABLE crash.effect (gid text, branch_id text, op text, at timestamptz DEFAULT clock_timestamp());
-CREATE FUNCTION crash.do_move(name text, amount bigint) RETURNS void LANGUAGE plpgsql AS \$\$
-DECLARE mood float := random();
+CREATE FUNCTION crash.do(gid text, branch_id text, op text, payload jsonb) RETURNS void LANGUAGE plpgsql AS \$\$
+DECLARE
+	mood float := random();
+	amount bigint := payload->>'amount';
 BEGIN
 	IF mood < 0.03 THEN RAISE 'a bad day'; END IF;
 	IF mood < 0.06 THEN PERFORM dtm.ongoing(); END IF;
-	INSERT INTO crash.effect (gid, branch_id, op) SELECT gid, branch_id, op FROM dtm.current_branch();
-	UPDATE crash.account a SET balance = balance + amount WHERE a.name = do_move.name;
+	INSERT INTO crash.effect (gid, branch_id, op) VALUES (gid, branch_id, op);
+	UPDATE crash.account a
+	SET balance = balance + CASE WHEN op IN ('action', 'confirm') THEN amount WHEN op = 'compensate' THEN -amount ELSE 0 END,
+		held = held + CASE WHEN op = 'try' THEN amount WHEN op IN ('confirm', 'cancel') THEN -amount ELSE 0 END
+	WHERE a.name = payload->>'account';
 	IF mood < 0.1 THEN RAISE 'a bad end'; END IF;
 END \$\$;
 CREATE FUNCTION crash.move(payload jsonb) RETURNS void LANGUAGE sql AS
-	\$\$ SELECT crash.do_move(payload->>'account', (payload->>'amount')::bigint) \$\$;
+	\$\$ SELECT crash.do(gid, branch_id, op, payload) FROM dtm.current_branch() \$\$;
 CREATE FUNCTION crash.maybe(payload jsonb) RETURNS void LANGUAGE sql AS
 	\$\$ SELECT dtm.fail('no') WHERE random() < 0.5; SELECT crash.move(payload) \$\$;
-CREATE FUNCTION crash.move_back(payload jsonb) RETURNS void LANGUAGE sql AS
-	\$\$ SELECT crash.do_move(payload->>'account', -(payload->>'amount')::bigint) \$\$;
 CREATE FUNCTION crash.refuse(payload jsonb) RETURNS void LANGUAGE sql AS
 	\$\$ SELECT dtm.fail('no') \$\$;
+-- Where the application tries, what comes when is not dtm's to know.
+CREATE FUNCTION crash.behind_barrier(gid text, branch_id text, op text, payload jsonb) RETURNS void LANGUAGE plpgsql AS \$\$
+BEGIN
+	IF dtm.barrier('tcc', gid, branch_id, op) THEN
+		PERFORM crash.do(gid, branch_id, op, payload);
+	END IF;
+END \$\$;
+CREATE FUNCTION crash.own(payload jsonb) RETURNS void LANGUAGE sql AS
+	\$\$ SELECT crash.behind_barrier(gid, branch_id, op, payload) FROM dtm.current_branch() \$\$;
+CREATE FUNCTION crash.try(gid text, branch_id text, payload jsonb) RETURNS void LANGUAGE sql AS
+	\$\$ SELECT crash.behind_barrier(gid, branch_id, 'try', payload) \$\$;
+RESET ROLE;
+SELECT dtm.subscribe('crash.news', 'sql:crash.move'), dtm.subscribe('crash.news', '$url/move');
 SQL
+	$self->{kind} = CrashModes::kinds($url);
+	append_to_file("$self->{dir}/kinds", encode_json($self->{kind}));
 
 	pipe(my $from, my $answers) or die;
 	$self->{answers} = $from;
 	open(my $stdout, '>&', \*STDOUT) or die;
 	open(STDOUT, '>&', $answers) or die;
 	open($self->{clients}, '|-', $self->{python}, '-u', "$lib/crash_clients.py",
-		dsn($self->{main}) . ' user=customer', $url, "$self->{dir}/log")
+		dsn($self->{main}) . ' user=customer', $url, "$self->{dir}/log", "$self->{dir}/kinds")
 	  or die "cannot start the clients: $!";
 	open(STDOUT, '>&', $stdout) or die;
 	close($answers);
@@ -132,13 +152,15 @@ sub python_with_psycopg2
 
 sub main { return $_[0]->{main}; }
 
-# Let the clients begin sagas, see crash_clients.py: ('burst', label, number) or
-# ('flood', label, seconds).
+# Let the clients begin something, see crash_clients.py: ('burst', label, number,
+# group, ...) or ('flood', label, seconds, group, ...); without a group: all kinds.
 sub begin
 {
-	my ($self, @command) = @_;
+	my ($self, $command, $label, $number, @groups) = @_;
+	my %chosen = map { $_ => 1 } map { @{ $CrashModes::group{$_} } } @groups;
+	my @kinds = sort keys %{ @groups ? \%chosen : $self->{kind} };
 
-	print { $self->{clients} } "@command\n";
+	print { $self->{clients} } "$command $label $number " . join(',', @kinds) . "\n";
 	$self->{busy} = 1;
 	return;
 }
@@ -217,7 +239,7 @@ sub recover
 	return;
 }
 
-# Until every saga that was committed has ended.
+# Until everything that was committed has ended.
 sub drain
 {
 	my ($self, $what) = @_;
@@ -231,7 +253,7 @@ sub drain
 		return 1 if defined $rc && $rc == 0 && $left eq '0';
 		sleep(0.05);
 	}
-	fail("$what: all sagas end within $drain_timeout s");
+	fail("$what: all end within $drain_timeout s");
 	diag("left: " . ($left // '?') . ' ' . ($error // ''));
 	($rc, $left, $error) = $self->{main}->psql('postgres',
 		"SELECT now(), jsonb_pretty(dtm.query(gid)) FROM dtm.trans WHERE finished_at IS NULL ORDER BY id LIMIT 3");
@@ -242,49 +264,52 @@ sub drain
 	return 0;
 }
 
-# One test: everything that must hold for the sagas of this label, now that they
-# have ended.
+# One test: everything that must hold for what has this label, now that it has
+# ended.
 sub check
 {
 	my ($self, $label, $what) = @_;
-	my $main = $self->{main};
-	my (%saga, %row, %order, %effect, @wrong);
+	my ($main, $shop) = @$self{qw(main shop)};
+	my (%seen, @wrong);
 
 	$self->read_log;
 	$self->read_journal;
-	%saga = map { $_ => $self->{saga}{$_} } grep { /^\Q$label\E-/ } keys %{ $self->{saga} };
+	my %began = map { $_ => $self->{began}{$_} } grep { /^\Q$label\E-/ } keys %{ $self->{began} };
 	push @wrong, grep { /^broken \Q$label\E / } @{ $self->{broken} || [] };
 
-	$row{ $_->[0] } = $_ for rows($main,
-		"SELECT t.gid, t.status, (SELECT count(*) FROM dtm.branch b WHERE b.id = t.id),"
-		  . " (SELECT count(*) FROM dtm.op o WHERE o.id = t.id AND o.phase = 0 AND o.status = 'S')"
-		  . " FROM dtm.trans t WHERE t.gid LIKE '$label-%'");
-	$order{ $_->[0] } = 1 for rows($main, "SELECT gid FROM crash.orders WHERE gid LIKE '$label-%'");
-	for my $node ($main, $self->{shop})
+	$seen{$_}{calls} = $self->{calls}{$_} || 0 for keys %began;
+	for (rows($main, "SELECT t.gid, t.status, (SELECT string_agg(b.branch_id, ' ' ORDER BY b.branch) FROM dtm.branch b WHERE b.id = t.id),"
+		. " (SELECT count(*) FROM dtm.op o WHERE o.id = t.id AND o.phase = 0 AND o.branch >= 0 AND o.status = 'S')"
+		. " FROM dtm.trans t WHERE t.gid LIKE '$label-%'"))
 	{
-		my $table = $node == $main ? 'crash.effect' : 'effect';
-		push @{ $effect{ $_->[0] } }, $_ for rows($node,
-			"SELECT gid, branch_id, op, extract(epoch FROM at) FROM $table WHERE gid LIKE '$label-%' ORDER BY at");
+		my ($gid, $status, $branches, $recorded) = @$_;
+		@{ $seen{$gid} }{qw(status branches recorded)} = ($status, [ split / /, $branches || '' ], $recorded);
 	}
-
-	push @wrong, "$_: nobody began it" for grep { !$saga{$_} } keys %row, keys %effect;
-	for my $gid (sort keys %saga)
+	$seen{ $_->[0] }{order} = 1 for rows($main, "SELECT gid FROM crash.orders WHERE gid LIKE '$label-%'");
+	$seen{ $_->[0] }{business} = 1 for rows($shop, "SELECT gid FROM business WHERE gid LIKE '$label-%'");
+	for my $where ([ $main, 'crash.effect' ], [ $shop, 'effect' ])
 	{
-		my @problems = problems($saga{$gid}, $row{$gid}, $order{$gid}, $effect{$gid} || [],
-			$self->{calls}{$gid} || 0);
-		push @wrong, "$gid ($saga{$gid}{kind}, $saga{$gid}{state}): " . join('; ', @problems)
+		push @{ $seen{ $_->[0] }{effects} }, { branch => $_->[1], op => $_->[2], at => $_->[3] }
+		  for rows($where->[0],
+			"SELECT gid, branch_id, op, extract(epoch FROM at) FROM $where->[1] WHERE gid LIKE '$label-%'");
+	}
+	push @{ $seen{ $_->[0] }{problems} }, $_->[1] for $self->own_checks($label, \%began);
+
+	push @wrong, "$_: nobody began it" for grep { !$began{$_} } sort keys %seen;
+	for my $gid (sort keys %began)
+	{
+		my $kind = $self->{kind}{ $began{$gid}{kind} };
+		my @problems = (problems($kind, $began{$gid}{state}, $seen{$gid}), @{ $seen{$gid}{problems} || [] });
+		push @wrong, "$gid ($began{$gid}{kind}, $began{$gid}{state}): " . join('; ', @problems)
 		  if @problems;
 	}
-	my $acked = grep { $_->{state} eq 'acked' } values %saga;
-	my $unknown = grep { $_->{state} eq 'try' } values %saga;
-	my $rolledback = grep { $_->{state} eq 'rolledback' } values %saga;
-
-	is(scalar @wrong, 0,
-		"$what: $acked sagas acknowledged, $unknown perhaps, $rolledback rolled back; all right");
+	my $of = sub { my ($which) = @_; return scalar grep { $_->{state} =~ $which } values %began; };
+	is(scalar @wrong, 0, sprintf('%s: %d acknowledged, %d perhaps, %d rolled back; %s; all right', $what,
+			$of->(qr/acked|S|F/), $of->(qr/try/), $of->(qr/rolledback/), ends(values %seen)));
 	diag(join("\n", @wrong > 20 ? (@wrong[ 0 .. 19 ], '...') : @wrong)) if @wrong;
 	if (my ($gid) = @wrong ? $wrong[0] =~ /^(\S+) \(/ : ())
 	{
-		diag(join("\n", map { "@$_" } sort { $a->[3] <=> $b->[3] } @{ $effect{$gid} || [] }));
+		diag("$_->{at} $_->{branch} $_->{op}") for sort { $a->{at} <=> $b->{at} } @{ $seen{$gid}{effects} || [] };
 		my ($rc, $out) = $main->psql('postgres', "SELECT jsonb_pretty(dtm.query('$gid'))");
 		diag($out);
 	}
@@ -297,56 +322,94 @@ sub rows
 	return map { [ split /\|/ ] } split /\n/, $node->safe_psql('postgres', $query);
 }
 
-# What is wrong with one saga; nothing, one hopes.
+# What the queries of those kinds that have one say: [gid, problem] each.
+sub own_checks
+{
+	my ($self, $label, $began) = @_;
+	my @found;
+
+	for my $kind (grep { $self->{kind}{$_}{check} } sort keys %{ $self->{kind} })
+	{
+		push @found, grep { exists $began->{ $_->[0] } && $began->{ $_->[0] }{kind} eq $kind }
+		  rows($self->{main},
+			"SELECT * FROM ($self->{kind}{$kind}{check}) AS c (gid, problem) WHERE gid LIKE '$label-%'");
+	}
+	return @found;
+}
+
+# "12 succeeded, 4 failed"
+sub ends
+{
+	my $succeeded = grep { ($_->{status} || '') eq 'S' } @_;
+	my $failed = grep { ($_->{status} || '') eq 'F' } @_;
+	return "$succeeded succeeded, $failed failed";
+}
+
+# What is wrong with one transaction; nothing, one hopes.
 sub problems
 {
-	my ($saga, $row, $order, $effects, $calls) = @_;
-	my (@wrong, %count, %last);
+	my ($kind, $state, $seen) = @_;
+	my $mode = $CrashModes::mode{ $kind->{mode} };
+	my @effects = sort { $a->{at} <=> $b->{at} } @{ $seen->{effects} || [] };
+	my $status = $seen->{status};
+	my (@wrong, %count);
 
-	push @wrong, 'acknowledged, and lost' if $saga->{state} eq 'acked' && !$row;
-	push @wrong, 'rolled back, and there' if $saga->{state} eq 'rolledback' && $row;
-	push @wrong, 'one of the order and the saga is there without the other' if !$order != !$row;
-	unless ($row)
+	push @wrong, 'acknowledged, and lost' if $state =~ /acked|S|F/ && !$status;
+	push @wrong, 'rolled back, and there' if $state eq 'rolledback' && $status;
+	push @wrong, 'one of the order and the transaction is there without the other'
+	  if !$seen->{order} != !$status;
+	unless ($status)
 	{
-		push @wrong, "$calls calls of what was never committed" if $calls;
-		push @wrong, scalar(@$effects) . ' effects of what was never committed' if @$effects;
+		push @wrong, "$seen->{calls} calls of what was never committed" if $seen->{calls};
+		push @wrong, @effects . ' effects of what was never committed' if @effects;
 		return @wrong;
 	}
 
-	my ($gid, $status, $branches, $succeeded) = @$row;
-	my $end = $ends{ $saga->{kind} };
-	# It may have been cut short before all its branches were there.
-	$end = undef if $saga->{kind} =~ /^steps/;
+	my $end = $state =~ /^[SF]$/ ? $state : $kind->{ends};
 	push @wrong, "ended as $status" if $status !~ /^[SF]$/ || ($end && $status ne $end);
+	push @wrong, $seen->{business} ? 'failed, but its business is there' : 'succeeded without its business'
+	  if $kind->{business} && !$seen->{business} != ($status ne 'S');
 
-	$count{"$_->[1] $_->[2]"}++ for @$effects;
-	for my $i (1 .. $branches)
+	# Each effect once, or none.
+	my @ops = @{ $mode->{ $status eq 'S' ? 'succeed' : 'failed' } };
+	my %known = map { $_ => 1 } @{ $seen->{branches} };
+	$count{ $_->{branch} }{ $_->{op} }++ for @effects;
+	push @wrong, "branch $_ was called, and never registered" for grep { !$known{$_} } sort keys %count;
+	for my $branch (@{ $seen->{branches} })
 	{
-		my $branch = sprintf('%02d', $i);
-		my $done = $count{"$branch action"} || 0;
-		my $undone = $count{"$branch compensate"} || 0;
+		my %here = %{ $count{$branch} || {} };
+		my %wanted = map { $_ => 1 } %here || $status eq 'S' ? @ops : ();
 
-		push @wrong, "branch $branch: $done times done, $undone times undone"
-		  unless $status eq 'S' ? ($done == 1 && $undone == 0) : ($done <= 1 && $undone == $done);
+		push @wrong, "branch $branch: " . (join(', ', map { "$here{$_} $_" } sort keys %here) || 'nothing')
+		  if join(' ', map { "$_ $here{$_}" } sort keys %here) ne join(' ', map { "$_ 1" } sort keys %wanted);
 	}
-	push @wrong, "$succeeded of $branches ops are recorded" if $status eq 'S' && $succeeded != $branches;
+	push @wrong, "$seen->{recorded} of " . @{ $seen->{branches} } . ' ops are recorded'
+	  if $status eq 'S' && $seen->{recorded} != @{ $seen->{branches} };
 
-	return @wrong if $concurrent{ $saga->{kind} };
-	my ($back, $branch) = (0, '');
-	for my $effect (sort { $a->[3] <=> $b->[3] } @$effects)
+	return (@wrong, $kind->{concurrent} ? () : out_of_order($mode, @effects));
+}
+
+# Nothing goes forward after something went back, nor is confirmed before all is
+# tried; and each op takes the branches in its order.
+sub out_of_order
+{
+	my ($mode, @effects) = @_;
+	my %rank = (try => 0, action => 0);
+	my ($rank, %last, @wrong) = (0);
+
+	for my $effect (@effects)
 	{
-		if ($effect->[2] eq 'action')
-		{
-			push @wrong, 'done after something was undone' if $back;
-			push @wrong, "branch $effect->[1] done after $branch" if $effect->[1] le $branch;
-		}
-		else
-		{
-			push @wrong, "branch $effect->[1] undone after $branch"
-			  if $back && $effect->[1] ge $branch;
-			$back = 1;
-		}
-		$branch = $effect->[1];
+		my ($branch, $op) = @$effect{qw(branch op)};
+		my $order = $mode->{order}{$op};
+		my $this = $rank{$op} // 1;
+
+		# A try that comes late is in the way of its own cancel only.
+		push @wrong, "branch $branch: $op after what comes later"
+		  if $this < $rank && ($op ne 'try' || grep { $_->{op} eq 'confirm' } @effects);
+		$rank = $this if $this > $rank;
+		push @wrong, "branch $branch: $op after that of $last{$op}"
+		  if $order && defined $last{$op} && ($branch cmp $last{$op}) != $order;
+		$last{$op} = $branch;
 	}
 	return @wrong;
 }
@@ -364,7 +427,7 @@ sub read_log
 			push @{ $self->{broken} }, $line;
 			next;
 		}
-		$self->{saga}{$gid} = { state => $state, kind => $kind };
+		$self->{began}{$gid} = { state => $state, kind => $kind };
 	}
 	return;
 }
@@ -400,15 +463,19 @@ sub conclude
 
 	$money += $main->safe_psql('postgres', 'SELECT sum(balance) FROM crash.account');
 	$money += $self->{shop}->safe_psql('postgres', 'SELECT sum(balance) FROM account');
+	$money += $self->{shop}->safe_psql('postgres', 'SELECT coalesce(sum(amount), 0) FROM ledger');
 	is($money, 3000000, 'the money adds up');
-	is($main->safe_psql('postgres', 'SELECT count(*) FROM pg_prepared_xacts'), 0,
-		'no prepared transaction is left');
+	is($main->safe_psql('postgres', 'SELECT count(*) FROM crash.account WHERE held <> 0')
+		  + $self->{shop}->safe_psql('postgres', 'SELECT count(*) FROM account WHERE held <> 0'),
+		0, 'nothing is held');
+	is($_->safe_psql('postgres', 'SELECT count(*) FROM pg_prepared_xacts'), 0,
+		'no prepared transaction is left in ' . $_->name) for $main, $self->{shop};
 
-	my $sagas = $main->safe_psql('postgres', 'SELECT count(*) FROM dtm.trans');
+	my $all = $main->safe_psql('postgres', 'SELECT count(*) FROM dtm.trans');
 	$main->safe_psql('postgres', <<'SQL');
 UPDATE dtm.trans SET created_at = created_at - interval '8 days', finished_at = finished_at - interval '8 days';
 SQL
-	ok( wait_for($main, <<'SQL', '0'), "$sagas old sagas are deleted with all their rows");
+	ok( wait_for($main, <<'SQL', '0'), "$all old transactions are deleted with all their rows");
 SELECT (SELECT count(*) FROM dtm.trans) + (SELECT count(*) FROM dtm.branch) + (SELECT count(*) FROM dtm.op)
 SQL
 	unlike(slurp_file($main->logfile), qr/PANIC|TRAP|terminated by signal (4|6|7|8|11)/,

@@ -1,25 +1,28 @@
-"""The clients of the crash tests: they begin sagas while processes are being killed.
+"""The clients of the crash tests: they begin transactions while processes are being killed.
 
-    crash_clients.py DSN SHOP_URL LOG
+    crash_clients.py DSN SHOP_URL LOG KINDS
 
-Commands come on standard input; each is answered by "done" when it is:
+KINDS is a file with what CrashModes.pm says of each kind, as JSON. Commands come
+on standard input; each is answered by "done" when it is:
 
-    burst LABEL NUMBER [KIND,...]    so many sagas, of all kinds in turn, in a few threads
-    flood LABEL SECONDS              as many as go
+    burst LABEL NUMBER KIND,...      so many, of these kinds in turn, in a few threads
+    flood LABEL SECONDS KIND,...     as many as go
 
-What a client knows of each saga goes into the log, "state gid kind", where the
-last line of a gid counts:
+What a client knows of each transaction goes into the log, "state gid kind", where
+the last line of a gid counts:
 
-    try           it is being begun: nobody knows (the commit got no answer)
-    acked         the server said COMMIT: it must end; as kind "told S" or "told F",
-                  once somebody has waited for the outcome
     rolledback    it never got as far as a commit: nobody may be called
+    try           it is being begun: nobody knows (the commit got no answer)
+    acked         the server said COMMIT: it must end
+    S, F          and the server has promised, or told, that it ends like this
 
 Some sessions commit asynchronously, or in REPEATABLE READ: neither may matter.
-Every saga has an order, a row that is inserted in the same transaction. It
-ends when its standard input does.
+Every transaction has an order, a row that is inserted together with it. The
+clients end when their standard input does.
 """
+import http.client
 import itertools
+import json
 import random
 import sys
 import threading
@@ -29,11 +32,13 @@ import traceback
 import psycopg2
 
 THREADS = 4
-KINDS = ("ok", "refuse", "sqlfail", "rollback", "conc", "concrefuse", "twophase",
-         "tworollback", "steps", "abort", "stepsabort", "again", "wait",
-         "maybe", "sqlmaybe", "maybewait")
+# What our own functions raise on a bad day, and what is nobody's fault.
+ONCE_MORE = ("P0001", "DT425", "40001", "40P01")
+TOO_LATE = "DT412"
 
-dsn, shop, log_file = sys.argv[1:]
+dsn, shop, log_file, kinds_file = sys.argv[1:]
+with open(kinds_file, encoding="utf-8") as f:
+    KINDS = json.load(f)
 lock = threading.Lock()
 log = open(log_file, "a", encoding="utf-8")
 numbers = itertools.count(1)
@@ -47,42 +52,6 @@ def say(state, gid, kind):
     with lock:
         log.write("%s %s %s\n" % (state, gid, kind))
         log.flush()
-
-
-def http(account, amount, path="move"):
-    return "dtm.step('%s/%s', '%s/move', '{\"account\": \"%s\", \"amount\": %d}')" % (
-        shop, path, shop, account, amount)
-
-
-def sql(account, amount, function="move"):
-    return ("dtm.step('sql:crash.%s', 'sql:crash.move_back', '{\"account\": \"%s\", \"amount\": %d}')"
-            % (function, account, amount))
-
-
-HTTP_REFUSES = http("a", 1000, "refuse")
-SQL_REFUSES = sql("l", 1000, "refuse")
-OPTIONS = "retry_interval => '100ms', request_timeout => '2s'"
-
-STEPS = {
-    "ok": [http("a", -5), sql("l", 2), http("b", 3)],
-    "refuse": [http("a", -5), sql("l", 5), HTTP_REFUSES],
-    "sqlfail": [sql("l", -5), http("a", 5), SQL_REFUSES],
-    "maybe": [http("a", -5), sql("l", 2), http("b", 3, "maybe")],
-    "maybewait": [http("a", -5), http("b", 3, "maybe"), http("a", 2)],
-    "sqlmaybe": [http("a", -5), http("b", 3), sql("l", 2, "maybe")],
-    "conc": [http("a", -5), sql("l", 2), http("b", 3)],
-    "concrefuse": [http("a", -5), sql("l", 5), HTTP_REFUSES],
-}
-
-
-def saga(gid, kind):
-    steps = STEPS.get(kind, STEPS["ok"])
-    options = OPTIONS
-    if kind == "conc":
-        options += ", orders => '{\"3\": [1, 2]}'"
-    elif kind == "concrefuse":
-        options += ", concurrent => true"
-    return "SELECT dtm.saga('%s', ARRAY[%s], %s)" % (gid, ", ".join(steps), options)
 
 
 class Client:
@@ -124,14 +93,19 @@ class Client:
 
     def one(self, label, kind):
         gid = "%s-%d" % (label, next(numbers))
+        how = KINDS[kind]
         self.connect()
         say("rolledback", gid, kind)
         try:
-            getattr(self, "do_" + kind, self.do_plain)(gid, kind)
+            manner = getattr(self, "begin_" + how.get("manner", "plain"))
+            manner(gid, kind, how["begin"].replace("GID", gid))
+            self.go_on(gid, kind, how)
         except Lost:
             pass
 
-    def begin(self, gid):
+    # The manners of beginning
+
+    def begin_order(self, gid):
         self.run("BEGIN")
         self.run("INSERT INTO crash.orders VALUES ('%s')" % gid)
 
@@ -140,92 +114,87 @@ class Client:
         self.run("COMMIT")
         say("acked", gid, kind)
 
-    def do_plain(self, gid, kind):
-        self.begin(gid)
-        self.run(saga(gid, kind))
+    def begin_plain(self, gid, kind, begin):
+        self.begin_order(gid)
+        self.run(begin)
         self.commit(gid, kind)
 
-    def do_again(self, gid, kind):
-        """Until the server has said yes: the same saga twice is one."""
+    def begin_again(self, gid, kind, begin):
+        """Until the server has said yes: the same twice is one."""
         acked = False
         while not acked:
             self.connect()
             try:
                 self.run("BEGIN")
                 self.run("INSERT INTO crash.orders VALUES ('%s') ON CONFLICT DO NOTHING" % gid)
-                self.run(saga(gid, kind))
+                self.run(begin)
                 self.commit(gid, kind)
                 acked = True
             except Lost:
                 pass
 
-    def do_wait(self, gid, kind):
-        self.do_plain(gid, kind)
+    def begin_wait(self, gid, kind, begin):
+        self.begin_plain(gid, kind, begin)
         outcome = self.run("SELECT dtm.wait('%s', '30s')" % gid)[0][0]
-        if outcome is None or (kind == "wait" and outcome != "succeed"):
-            raise AssertionError("%s: the outcome is %s" % (gid, outcome))
-        say("acked", gid, "told S" if outcome == "succeed" else "told F")
+        if outcome is None:
+            raise AssertionError("%s: no outcome" % gid)
+        say("S" if outcome == "succeed" else "F", gid, kind)
 
-    do_maybewait = do_wait
-
-    def do_rollback(self, gid, kind):
-        self.begin(gid)
+    def begin_rollback(self, gid, kind, begin):
+        self.begin_order(gid)
         if random.random() < 0.5:
-            self.run(saga(gid, kind))
+            self.run(begin)
             self.run("ROLLBACK")
         else:
             self.run("SAVEPOINT s")
-            self.run(saga(gid, kind))
+            self.run(begin)
             self.run("ROLLBACK TO s")
             self.run("DELETE FROM crash.orders WHERE gid = '%s'" % gid)
             self.run("COMMIT")
 
-    def do_twophase(self, gid, kind):
-        self.begin(gid)
-        self.run(saga(gid, kind))
+    def begin_twophase(self, gid, kind, begin):
+        self.begin_order(gid)
+        self.run(begin)
         # Whoever finds it prepared finishes it: what it was meant to do is in its name.
         say("try", gid, kind)
         self.run("PREPARE TRANSACTION 'commit %s %s'" % (gid, kind))
         self.run("COMMIT PREPARED 'commit %s %s'" % (gid, kind))
         say("acked", gid, kind)
 
-    def do_tworollback(self, gid, kind):
-        self.begin(gid)
-        self.run(saga(gid, kind))
+    def begin_tworollback(self, gid, kind, begin):
+        self.begin_order(gid)
+        self.run(begin)
         self.run("PREPARE TRANSACTION 'rollback %s %s'" % (gid, kind))
         self.run("ROLLBACK PREPARED 'rollback %s %s'" % (gid, kind))
 
-    def do_steps(self, gid, kind):
-        """In its own transactions; if we never get to the end, its deadline does."""
-        self.begin(gid)
-        self.run("SELECT dtm.saga_begin('%s', %s, timeout_to_fail => '1s')" % (gid, OPTIONS))
-        self.commit(gid, kind)
-        for step in STEPS["ok"]:
-            arguments = step[len("dtm.step("):-1]
-            self.expect("DT412", "SELECT dtm.saga_branch('%s', %s)" % (gid, arguments))
-        if kind == "stepsabort":
-            self.expect(None, "SELECT dtm.abort('%s')" % gid)
-        else:
-            self.expect("DT412", "SELECT dtm.submit('%s')" % gid)
+    # What comes afterwards
 
-    do_stepsabort = do_steps
+    def go_on(self, gid, kind, how):
+        """Ends early where the transaction was decided before, or the shop refuses."""
+        for step in how.get("then", ()):
+            if "pause" in step:
+                time.sleep(random.random() * step["pause"])
+            elif "stop" in step:
+                return
+            elif "shop" in step:
+                if not call_shop(step["shop"].replace("GID", gid), step["body"]):
+                    self.command(how["otherwise"].replace("GID", gid))
+                    return
+            elif not self.command(step["sql"].replace("GID", gid)):
+                return
+            elif "told" in step:
+                say(step["told"], gid, kind)
 
-    def do_abort(self, gid, kind):
-        self.do_plain(gid, kind)
-        time.sleep(random.random() * 0.05)
-        self.expect("DT412", "SELECT dtm.abort('%s', 'second thoughts')" % gid)
-
-    def expect(self, state, statement):
+    def command(self, statement):
         while True:
             try:
                 self.run(statement)
-                return
-            except psycopg2.errors.SerializationFailure:
-                pass            # the worker was faster: once more
+                return True
             except psycopg2.Error as error:
-                if error.pgcode != state:
+                if error.pgcode == TOO_LATE:
+                    return False
+                if error.pgcode not in ONCE_MORE:
                     raise
-                return
 
     def finish_prepared(self):
         while True:
@@ -245,6 +214,24 @@ class Client:
                 pass
 
 
+def call_shop(path, body):
+    """The shop's word on it: yes or no. It has its days."""
+    deadline = time.time() + 60
+    while True:
+        connection = http.client.HTTPConnection(shop.split("//")[1], timeout=30)
+        try:
+            connection.request("POST", path, body)
+            status = connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            status = None
+        finally:
+            connection.close()
+        if status in (200, 409):
+            return status == 200
+        if time.time() > deadline:
+            raise AssertionError("the shop does not answer %s" % path)
+
+
 def work(label, kinds):
     client = Client()
     try:
@@ -255,22 +242,23 @@ def work(label, kinds):
         say("broken", label, traceback.format_exc().replace("\n", " | "))
 
 
-def until(deadline):
+def until(deadline, kinds):
     while time.time() < deadline:
-        yield random.choice(KINDS)
+        yield random.choice(kinds)
 
 
 def main():
     for line in sys.stdin:
-        command, label, number, *only = line.split()
+        command, label, number, names = line.split()
+        chosen = names.split(",")
         if command == "burst":
-            turn = itertools.cycle(only[0].split(",") if only else KINDS)
+            turn = itertools.cycle(chosen)
             kinds = [next(turn) for _ in range(int(number))]
             random.shuffle(kinds)
             parts = [iter(kinds[i::THREADS]) for i in range(THREADS)]
         else:
             deadline = time.time() + float(number)
-            parts = [until(deadline) for _ in range(THREADS)]
+            parts = [until(deadline, chosen) for _ in range(THREADS)]
         threads = [threading.Thread(target=work, args=(label, part)) for part in parts]
         for thread in threads:
             thread.start()

@@ -2,14 +2,19 @@
 
     crash_shop.py PORT_FILE DSN JOURNAL
 
-    POST /move     {"account": "a", "amount": -5}: moves money; compensated, back
-    POST /refuse   never does anything, and says so
+    POST /move     {"account": "a", "amount": -5}: moves money, or holds, confirms,
+                   releases, returns it, as the op says
+    POST /refuse   never does anything, and says so; no action and no try, that is
     POST /maybe    as one or the other, and it may be the other when asked again
+    POST /business is committed here, for a message that was begun elsewhere
+    GET  /asked    was it?
+    POST /xa       op=prepare, commit, rollback: a local transaction in two phases
 
 Every call goes into the journal before anything else: "time gid branch_id op".
 Some calls fail before their effect, some after it, some want to be asked again.
 It ends when its standard input does.
 """
+import contextlib
 import json
 import os
 import random
@@ -23,10 +28,20 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg2
 
 CONNECTIONS = 12
+# What an op does to an account.
+BOOKS = {
+    "action": "balance = balance + %(amount)s",
+    "compensate": "balance = balance - %(amount)s",
+    "try": "held = held + %(amount)s",
+    "confirm": "balance = balance + %(amount)s, held = held - %(amount)s",
+    "cancel": "held = held - %(amount)s",
+}
 
 lock = threading.Lock()
 places = threading.BoundedSemaphore(CONNECTIONS)
 idle = []
+# One after the other for each branch of an xa, as a resource manager would.
+xa_locks = [threading.Lock() for _ in range(64)]
 
 
 def note(query):
@@ -35,50 +50,134 @@ def note(query):
         journal.flush()
 
 
-def move(query, payload):
-    """The barrier, the business and the proof of it: one transaction."""
-    amount = payload["amount"] if query["op"] == "action" else -payload["amount"]
+@contextlib.contextmanager
+def database():
+    """A connection that commits each statement, but for what says BEGIN."""
     with places:
         connection = idle.pop() if idle else psycopg2.connect(dsn)
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT dtm.barrier('saga', %s, %s, %s)",
-                           [query["gid"], query["branch_id"], query["op"]])
-            if cursor.fetchone()[0]:
-                cursor.execute("INSERT INTO effect (gid, branch_id, op) VALUES (%s, %s, %s)",
-                               [query["gid"], query["branch_id"], query["op"]])
-                cursor.execute("UPDATE account SET balance = balance + %s WHERE name = %s",
-                               [amount, payload["account"]])
-        idle.append(connection)
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            try:
+                yield cursor
+            except psycopg2.Error:
+                cursor.execute("ROLLBACK")
+                raise
+            finally:
+                idle.append(connection)
+
+
+def barrier(cursor, query, op=None):
+    cursor.execute("SELECT dtm.barrier(%s, %s, %s, %s)",
+                   [query["trans_type"], query["gid"], query["branch_id"], op or query["op"]])
+    return cursor.fetchone()[0]
+
+
+def note_effect(cursor, query, op):
+    cursor.execute("INSERT INTO effect (gid, branch_id, op) VALUES (%s, %s, %s)",
+                   [query["gid"], query["branch_id"], op])
+
+
+def move(query, payload):
+    """The barrier, the business and the proof of it: one transaction."""
+    with database() as cursor:
+        cursor.execute("BEGIN")
+        if barrier(cursor, query):
+            note_effect(cursor, query, query["op"])
+            cursor.execute("UPDATE account SET " + BOOKS[query["op"]] + " WHERE name = %(account)s", payload)
+        cursor.execute("COMMIT")
+    return 200
+
+
+def business(query):
+    """Once; not at all when somebody has asked before, and was told no."""
+    with database() as cursor:
+        try:
+            cursor.execute("BEGIN")
+            barrier(cursor, query)
+            cursor.execute("INSERT INTO business VALUES (%s)", [query["gid"]])
+            # Who asks meanwhile waits for the answer.
+            if random.random() < 0.3:
+                cursor.execute("SELECT pg_sleep(random() * 0.1)")
+            cursor.execute("COMMIT")
+        except psycopg2.errors.UniqueViolation:
+            cursor.execute("ROLLBACK")
+            cursor.execute("SELECT 1 FROM business WHERE gid = %s", [query["gid"]])
+            return 200 if cursor.rowcount else 409
+    return 200
+
+
+def asked(query):
+    with database() as cursor:
+        cursor.execute("SELECT dtm.query_prepared(%s)", [query["gid"]])
+        return 200 if cursor.fetchone()[0] == "SUCCESS" else 409
+
+
+def xa(query, payload):
+    name = "%s %s" % (query["gid"], query["branch_id"])
+    with xa_locks[hash(name) % len(xa_locks)], database() as cursor:
+        cursor.execute("SELECT 1 FROM pg_prepared_xacts WHERE gid = %s", [name])
+        is_prepared = cursor.rowcount > 0
+        if query["op"] == "prepare":
+            return 200 if is_prepared else prepare(cursor, name, query, payload)
+        if is_prepared:
+            cursor.execute(query["op"] + " PREPARED %s", [name])
+        # Whether it had been committed before, or never was there: the check will tell.
+        if query["op"] == "rollback":
+            cursor.execute("BEGIN")
+            barrier(cursor, query)
+            cursor.execute("COMMIT")
+    return 200
+
+
+def prepare(cursor, name, query, payload):
+    cursor.execute("BEGIN")
+    if not barrier(cursor, query, "action"):
+        cursor.execute("ROLLBACK")
+        return 409
+    note_effect(cursor, query, "commit")
+    cursor.execute("INSERT INTO ledger VALUES (%(account)s, %(amount)s)", payload)
+    cursor.execute("PREPARE TRANSACTION %s", [name])
+    return 200
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
+    def do_GET(self):
+        self.answer({})
+
     def do_POST(self):
-        payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}"))
+
+    def answer(self, payload):
         url = urlsplit(self.path)
         query = {k: v[0] for k, v in parse_qs(url.query).items()}
         note(query)
         mood = random.random()
         if mood < 0.04:
-            return self.reply(500, "a bad day")
+            return self.reply(500)
         if mood < 0.07:
-            return self.reply(425, "ask again")
+            return self.reply(425)
         refuses = url.path == "/refuse" or (url.path == "/maybe" and random.random() < 0.5)
-        if refuses and query["op"] == "action":
-            return self.reply(409, "no")
-        move(query, payload)
+        if refuses and query["op"] in ("action", "try"):
+            return self.reply(409)
+        if url.path == "/business":
+            status = business(query)
+        elif url.path == "/asked":
+            status = asked(query)
+        elif url.path == "/xa":
+            status = xa(query, payload)
+        else:
+            status = move(query, payload)
         if mood < 0.11:
             return self.hang_up()
-        return self.reply(200, "done")
+        return self.reply(status)
 
-    def reply(self, status, text):
-        text = text.encode()
+    def reply(self, status):
         self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
+        self.send_header("Content-Length", "0")
         self.end_headers()
-        self.wfile.write(text)
 
     def hang_up(self):
         """It is done, but the caller will never know."""
