@@ -163,17 +163,24 @@ note_role_change(Datum arg, int cacheid, uint32 hashvalue)
 	role_changed = true;
 }
 
-/* Undo what a function can leave behind in a session. */
+/*
+ * Undo what a function can leave behind in a session. Most leave nothing, so
+ * what costs something without anything to undo is asked for first.
+ *
+ * RESET ALL leaves out who one is. It brings pinned settings back to what they
+ * were pinned to.
+ */
 static void
 tidy_up(void)
 {
 	StartTransactionCommand();
 
 	PortalHashTableDeleteAll();
-	SetPGVariable("session_authorization", NIL, false);
-	SetConfigOption("role", "none", PGC_USERSET, PGC_S_SESSION);
+	if (GetSessionUserId() != GetAuthenticatedUserId())
+		SetPGVariable("session_authorization", NIL, false);
+	if (OidIsValid(GetCurrentRoleId()))
+		SetConfigOption("role", "none", PGC_USERSET, PGC_S_SESSION);
 	ResetAllOptions();
-	dtm_pin_settings();
 	DropAllPreparedStatements();
 	Async_UnlistenAll();
 	LockReleaseAll(USER_LOCKMETHOD, true);

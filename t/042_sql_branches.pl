@@ -138,6 +138,17 @@ wait_status($node, 'leaves', 'succeed');
 is(sql(q(SELECT string_agg(concat_ws(' ', branch_id, "current", session, settings), ', ' ORDER BY branch_id) FROM effect WHERE gid = 'leaves')),
 	join(', ', map { "$_ bad 0 4MB " . sql('SHOW TimeZone') . ' off' } '01 other', '02 bad', '04 bad', '06 bad'), 'the next one is itself again');
 is(sql(q(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid IN (7, 8))), '0', 'no lock is left');
+
+sql(<<'SQL');
+CREATE FUNCTION impersonates(jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+	SET SESSION AUTHORIZATION bad; SET ROLE other; INSERT INTO public.effect SELECT gid, branch_id, op FROM dtm.current_branch(); END $$;
+CREATE FUNCTION note(jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO public.effect SELECT gid, branch_id, op FROM dtm.current_branch() $$;
+SELECT dtm.saga('impersonates', ARRAY[dtm.step('sql:public.impersonates'), dtm.step('sql:public.note'), dtm.step('sql:public.note')]);
+SQL
+wait_status($node, 'impersonates', 'succeed');
+is(sql(q(SELECT string_agg(concat_ws(' ', branch_id, "current", session), ', ' ORDER BY branch_id) FROM effect WHERE gid = 'impersonates')),
+	'01 other bad, ' . join(', ', map { "$_ " . sql('SELECT current_user') . ' ' . sql('SELECT session_user') } '02', '03'),
+	'nor the identity that a superuser had taken on');
 set_conf($node, 'dtm.executors_per_role' => undef);
 
 # Deadlocks among branches: one gives way, and both get there
