@@ -117,6 +117,7 @@ CREATE TABLE dtm.branch (
 	retry_limit			integer,
 	branch_headers		jsonb,
 	keep_result			boolean NOT NULL DEFAULT false,
+	uses				integer[],			-- the branches whose results its payload needs; NULL: none
 	payload				bytea,
 	PRIMARY KEY (id, branch)
 );
@@ -898,9 +899,9 @@ SELECT dtm.check_barrier();
 
 CREATE FUNCTION dtm.payload_json(payload bytea)
 RETURNS jsonb
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'dtm_payload_json';
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'dtm_payload_json';
 COMMENT ON FUNCTION dtm.payload_json(bytea) IS
-'Internal: a payload for people.';
+'Used by views: a payload or a result for people: JSON as it is, other text as a string, other bytes as {"base64": ...}.';
 
 CREATE FUNCTION dtm.worker_list(OUT database oid, OUT shard integer, OUT pid integer,
 	OUT started timestamptz, OUT loaded bigint, OUT succeeded bigint, OUT failed bigint, OUT calls bigint, OUT calls_success bigint, OUT calls_failure bigint, OUT calls_ongoing bigint, OUT calls_error bigint, OUT retries bigint, OUT commits bigint, OUT latency_us bigint, OUT in_memory bigint, OUT in_flight bigint, OUT queued bigint, OUT open_circuits bigint)
@@ -995,7 +996,8 @@ SELECT t.gid,
 	coalesce(o.attempts, 0) AS attempts,
 	o.last_error, o.last_attempt,
 	CASE WHEN t.due IS NOT NULL THEN o.next_attempt END AS next_attempt,
-	coalesce(o.stuck, false) AS stuck
+	coalesce(o.stuck, false) AS stuck,
+	dtm.payload_json(o.result) AS result
 FROM dtm.trans AS t
 JOIN dtm.branch AS b ON b.id = t.id
 CROSS JOIN LATERAL pg_catalog.unnest(dtm.phases(t.mode, b.try)) AS p(phase)
@@ -1008,7 +1010,8 @@ SELECT t.gid, '00', 'msg',
 	coalesce(o.attempts, 0),
 	o.last_error, o.last_attempt,
 	CASE WHEN t.status = 'p' THEN o.next_attempt END,
-	coalesce(o.stuck, false)
+	coalesce(o.stuck, false),
+	NULL
 FROM dtm.trans AS t
 LEFT JOIN dtm.op AS o ON o.id = t.id AND o.branch = -1
 WHERE t.query_prepared IS NOT NULL AND t.mode <> 'w' AND dtm.may_see(t.owner)
@@ -1020,13 +1023,14 @@ SELECT t.gid, '00', w.name,
 	coalesce(o.attempts, 0),
 	o.last_error, o.last_attempt,
 	CASE WHEN t.due IS NOT NULL AND t.query_prepared IS NOT NULL THEN greatest(t.deadline, o.next_attempt) END,
-	coalesce(o.stuck, false)
+	coalesce(o.stuck, false),
+	dtm.payload_json(w.result)
 FROM dtm.trans AS t
 JOIN dtm.workflow AS w ON w.id = t.id
 LEFT JOIN dtm.op AS o ON o.id = t.id AND o.branch = -1
 WHERE dtm.may_see(t.owner);
 COMMENT ON VIEW dtm.branches IS
-'One row for each op of one''s own global transactions: compensate and action for each step of a saga; try (if dtm calls it), cancel and confirm; rollback and commit; the action of a message, and its back-check: branch 00, op msg; what the client of a workflow has recorded, and the workflow itself: branch 00, its name as op, and the address where it is resumed. status: prepared (not ended; perhaps never called), succeed, failed (refused). attempts: calls that ended. next_attempt: after a failed one.';
+'One row for each op of one''s own global transactions: compensate and action for each step of a saga; try (if dtm calls it), cancel and confirm; rollback and commit; the action of a message, and its back-check: branch 00, op msg; what the client of a workflow has recorded, and the workflow itself: branch 00, its name as op, and the address where it is resumed. status: prepared (not ended; perhaps never called), succeed, failed (refused). attempts: calls that ended. next_attempt: after a failed one. result: what the branch answered, if it keeps that (keep_result).';
 
 CREATE VIEW dtm.stuck WITH (security_barrier) AS
 SELECT t.gid,
@@ -1122,7 +1126,8 @@ SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
 				'branch_id', b.branch_id,
 				'waits_for', (SELECT pg_catalog.jsonb_agg(p + 1) FROM pg_catalog.unnest(b.predecessors) AS p),
 				'request_timeout', b.request_timeout,
-				'retry_limit', b.retry_limit))
+				'retry_limit', b.retry_limit,
+				'keep_result', CASE WHEN b.keep_result THEN true END))
 			|| pg_catalog.jsonb_build_object(
 				'headers', b.branch_headers,
 				'payload', dtm.payload_json(b.payload),
@@ -1138,6 +1143,8 @@ SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
 							'last_attempt', o.last_attempt,
 							'next_attempt', o.next_attempt,
 							'last_error', o.last_error))
+							|| CASE WHEN o.result IS NULL THEN '{}'::jsonb
+								ELSE pg_catalog.jsonb_build_object('result', dtm.payload_json(o.result)) END
 						ORDER BY p.phase DESC)
 					FROM pg_catalog.unnest(dtm.phases(t.mode, b.try)) AS p(phase)
 					LEFT JOIN dtm.op AS o ON o.id = b.id AND o.branch = b.branch AND o.phase = p.phase
@@ -1249,7 +1256,7 @@ GRANT SELECT ON dtm.transactions, dtm.branches, dtm.stuck, dtm.topics, dtm.worke
 	dtm.operation_log, dtm.allowed TO pg_monitor;
 GRANT EXECUTE ON FUNCTION dtm.trans_type_name("char"), dtm.status_name("char"),
 	dtm.op_name("char", smallint), dtm.phases("char", text), dtm.op_status_name("char"), dtm.may_see(oid), dtm.worker_list(),
-	dtm.status(text), dtm.query(text), dtm.wait(text, interval), dtm.doctor()
+	dtm.payload_json(bytea), dtm.status(text), dtm.query(text), dtm.wait(text, interval), dtm.doctor()
 	TO pg_monitor;
 
 SELECT pg_catalog.pg_extension_config_dump('dtm.allowed', '');

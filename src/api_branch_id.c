@@ -93,11 +93,12 @@ is_registered(const DtmPlace *place, const DtmStep *step, const char *branch_id)
 	Datum		values[2] = {
 		Int64GetDatum(place->found.id), CStringGetTextDatum(branch_id)
 	};
-	Datum		column[3];
-	bool		isnull[3];
+	Datum		column[4];
+	bool		isnull[4];
 
 	if (dtm_api_lookup(DTM_PLAN_BRANCH, values, NULL) == 0)
 		return false;
+	column[3] = dtm_api_value(4, &isnull[3]);
 	for (int i = 0; i < 3; i++)
 	{
 		column[i] = dtm_api_value(i + 1, &isnull[i]);
@@ -112,6 +113,14 @@ is_registered(const DtmPlace *place, const DtmStep *step, const char *branch_id)
 				 errmsg("branch_id \"%s\" is in use", branch_id),
 				 errdetail("It was registered with other addresses or another payload."),
 				 errhint("Leave branch_id out to get the next one.")));
+	if (DatumGetBool(column[3]) != step->keep_result)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("branch_id \"%s\" is in use", branch_id),
+				 step->keep_result ?
+				 errdetail("It was registered without keep_result.") :
+				 errdetail("It was registered with keep_result."),
+				 errhint("Repeat it as it was, or leave branch_id out to get the next one.")));
 	return true;
 }
 

@@ -77,9 +77,14 @@ static const PlanText plan_texts[DTM_NPLANS] = {
 		2, {INT8OID, TEXTOID}
 	},
 	[DTM_PLAN_BRANCH] = {
-		"SELECT forward, backward, payload FROM dtm.branch "
+		"SELECT forward, backward, payload, keep_result FROM dtm.branch "
 		"WHERE id OPERATOR(pg_catalog.=) $1 AND branch_id OPERATOR(pg_catalog.=) $2",
 		2, {INT8OID, TEXTOID}
+	},
+	[DTM_PLAN_BRANCHES] = {
+		"SELECT branch_id, forward, predecessors, keep_result FROM dtm.branch "
+		"WHERE id OPERATOR(pg_catalog.=) $1 ORDER BY branch",
+		1, {INT8OID}
 	},
 	[DTM_PLAN_SUBMIT] = {
 		/* Only a saga has a deadline after that. */

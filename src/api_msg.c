@@ -12,6 +12,7 @@
 
 #include "address.h"
 #include "api_msg.h"
+#include "api_placeholder.h"
 #include "api_topic.h"
 
 PG_FUNCTION_INFO_V1(dtm_msg);
@@ -81,6 +82,7 @@ dtm_send(const DtmApi *api, const DtmStart *start, const DtmStep *steps,
 	if (id == 0)
 		return;
 	n = dtm_expand_topics(api->user, steps, nsteps, 1, &expanded);
+	dtm_check_uses(DTM_MSG, start->options.concurrent, expanded, n);
 	dtm_store_start(id, expanded, n);
 }
 
@@ -139,6 +141,7 @@ dtm_msg_branch(PG_FUNCTION_ARGS)
 	if (place.last_id != NULL)
 		number = atoi(place.last_id) + 1;
 	n = dtm_expand_topics(place.found.owner, &step, 1, number, &expanded);
+	dtm_check_uses_in_place(&place, expanded, n);
 	dtm_fill_place(&place, expanded, n);
 	dtm_api_end(&api);
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%02d", number)));

@@ -91,6 +91,7 @@ send(Trigger *trigger, const char *payload)
 	memset(&step, 0, sizeof(step));
 	step.address[DTM_FORWARD] = cstring_to_text(trigger->tgargs[0]);
 	step.payload = dtm_payload_of_text(payload);
+	step.payload_is_data = true;	/* whatever is in the row */
 	start.gid = dtm_make_gid();
 
 	dtm_api_begin(&api);

@@ -19,6 +19,7 @@
 #include "api_wait.h"
 #include "compat.h"
 #include "decide.h"
+#include "json_value.h"
 #include "pending.h"
 #include "shmem.h"
 
@@ -34,7 +35,6 @@ PG_FUNCTION_INFO_V1(dtm_wait);
 PG_FUNCTION_INFO_V1(dtm_payload_json);
 
 static bool is_text(const char *bytes, int size);
-static bool json_value(const char *json, Datum *value);
 
 Datum
 dtm_status(PG_FUNCTION_ARGS)
@@ -203,11 +203,11 @@ dtm_payload_json(PG_FUNCTION_ARGS)
 	{
 		char	   *copy = pnstrdup(bytes, size);
 
-		if (json_value(copy, &value))
+		if (dtm_try_input(jsonb_in, copy, size, &value))
 			PG_RETURN_DATUM(value);
 		initStringInfo(&json);
 		escape_json(&json, copy);
-		if (json_value(json.data, &value))
+		if (dtm_try_input(jsonb_in, json.data, json.len, &value))
 			PG_RETURN_DATUM(value);
 	}
 	initStringInfo(&json);
@@ -232,44 +232,4 @@ is_text(const char *bytes, int size)
 			return false;
 	}
 	return true;
-}
-
-/*
- * There is JSON that jsonb cannot hold (\u0000, enormous numbers), and no
- * version-independent way to ask without an error: so ask, and forget it.
- */
-static bool
-json_value(const char *json, Datum *value)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool good = false;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		*value = DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
-		ReleaseCurrentSubTransaction();
-		good = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION &&
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
-			ReThrowError(error);
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return good;
 }

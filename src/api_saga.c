@@ -5,6 +5,7 @@
 
 #include "utils/builtins.h"
 
+#include "api_placeholder.h"
 #include "api_start.h"
 
 PG_FUNCTION_INFO_V1(dtm_saga);
@@ -64,6 +65,7 @@ start_saga(FunctionCallInfo fcinfo, DtmStart *start, int first)
 		dtm_read_orders(start->options.orders, steps, nsteps);
 		start->options.concurrent = true;
 	}
+	dtm_check_uses(DTM_SAGA, start->options.concurrent, steps, nsteps);
 	id = dtm_start(&api, start, steps, nsteps);
 	if (id != 0)
 		dtm_store_start(id, steps, nsteps);
@@ -124,6 +126,7 @@ dtm_saga_branch(PG_FUNCTION_ARGS)
 					 errhint("Begin it with concurrent => true.")));
 		step.predecessors = dtm_read_after(after, place.branch);
 	}
+	dtm_check_uses_in_place(&place, &step, 1);
 	dtm_fill_place(&place, &step, 1);
 	dtm_api_end(&api);
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%02d", place.branch + 1)));

@@ -73,7 +73,7 @@ const DtmStepKind dtm_msg_branch_kind = {
 };
 
 /* The columns of dtm.branch that a step fills, and how many rows at most. */
-#define BRANCH_COLUMNS	12
+#define BRANCH_COLUMNS	13
 #define BRANCH_ROWS		8
 
 PG_FUNCTION_INFO_V1(dtm_step);
@@ -385,6 +385,7 @@ dtm_store_steps(int64 id, int first, const DtmStep *steps, int nsteps)
 			value[9] = PointerGetDatum(step->payload);
 			value[10] = address_value(step, DTM_TRY);
 			value[11] = BoolGetDatum(step->keep_result);
+			value[12] = PointerGetDatum(step->uses);
 			if (step->predecessors == NULL)
 				null[5] = 'n';
 			if (step->request_timeout == NULL)
@@ -395,6 +396,8 @@ dtm_store_steps(int64 id, int first, const DtmStep *steps, int nsteps)
 				null[8] = 'n';
 			if (step->payload == NULL)
 				null[9] = 'n';
+			if (step->uses == NULL)
+				null[12] = 'n';
 		}
 		rc = SPI_execute_plan(insert_plan(nrows), values, nulls, false, 0);
 		if (rc != SPI_OK_INSERT)
@@ -410,7 +413,7 @@ insert_plan(int nrows)
 {
 	static const Oid column_types[BRANCH_COLUMNS] = {
 		INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4ARRAYOID, INTERVALOID,
-		INT4OID, JSONBOID, BYTEAOID, TEXTOID, BOOLOID
+		INT4OID, JSONBOID, BYTEAOID, TEXTOID, BOOLOID, INT4ARRAYOID
 	};
 	static SPIPlanPtr plans[BRANCH_ROWS + 1];
 
@@ -425,7 +428,7 @@ insert_plan(int nrows)
 							   "INSERT INTO dtm.branch (id, branch, branch_id, "
 							   "forward, backward, predecessors, request_timeout, "
 							   "retry_limit, branch_headers, payload, try, "
-							   "keep_result) VALUES ");
+							   "keep_result, uses) VALUES ");
 		for (int row = 0; row < nrows; row++)
 		{
 			for (int i = 0; i < BRANCH_COLUMNS; i++)

@@ -42,11 +42,13 @@ typedef struct DtmStep
 	const char *branch_id;		/* NULL: its number, with two digits */
 	text	   *address[DTM_PHASES];	/* by phase; NULL: the mode has none */
 	bytea	   *payload;		/* NULL: none */
+	bool		payload_is_data;	/* nothing in it is a placeholder */
 	Jsonb	   *headers;		/* NULL: none */
 	Interval   *request_timeout;	/* NULL: the transaction's */
 	int32		retry_limit;	/* 0: the transaction's */
 	bool		keep_result;
 	ArrayType  *predecessors;	/* indexes from 0; NULL: none */
+	ArrayType  *uses;			/* whose results its payload needs; NULL: none */
 } DtmStep;
 
 /* Take an array of the kind's type apart and check every part of it. */

@@ -11,6 +11,7 @@
 #include "utils/builtins.h"
 
 #include "api_branch_id.h"
+#include "api_placeholder.h"
 #include "api_start.h"
 
 PG_FUNCTION_INFO_V1(dtm_tcc);
@@ -59,6 +60,7 @@ start_tcc(FunctionCallInfo fcinfo, DtmStart *start, int first)
 	dtm_read_options(fcinfo, first + 1, tcc_options, &start->options);
 	dtm_api_begin(&api);
 	nsteps = dtm_steps_argument(fcinfo, first, api.user, &dtm_tcc_kind, &steps);
+	dtm_check_uses(DTM_TCC, start->options.concurrent, steps, nsteps);
 	id = dtm_start(&api, start, steps, nsteps);
 	if (id != 0)
 		dtm_store_start(id, steps, nsteps);
@@ -113,6 +115,7 @@ dtm_tcc_branch(PG_FUNCTION_ARGS)
 	dtm_api_begin(&api);
 	dtm_make_place(&api, gid, DTM_TCC, &place);
 	dtm_check_step(place.found.owner, &dtm_tcc_branch_kind, &step, 0);
+	dtm_check_uses_in_place(&place, &step, 1);
 	if (dtm_name_branch(&place, &step, parent, wanted))
 		dtm_fill_place(&place, &step, 1);
 	dtm_api_end(&api);

@@ -369,6 +369,13 @@ start_http(DtmCall *call, DtmTime now)
 	{
 		DtmCallEnd	end = {.answer = DTM_ANSWER_ERROR, .error = error};
 
+		/* Who may refuse does so; who may not is asked again, and seen. */
+		if (call->unmade)
+		{
+			end.answer = DTM_ANSWER_FAILURE;
+			end.unmade = true;
+		}
+
 		/* Nothing was sent: that says nothing about the server. */
 		dtm_target_forget(http_targets, &call->waiting);
 		end_call(call, http_targets, &end, now);
@@ -391,6 +398,7 @@ drive_sql(DtmTime now)
 		dlist_delete(&call->node);
 		executors_from = 0;
 		end.answer = result.answer;
+		end.unmade = result.unmade;
 		end.recorded = result.recorded;
 		end.error = result.error[0] == '\0' ? NULL : result.error;
 		end_call(call, sql_targets, &end, now);

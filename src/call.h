@@ -28,6 +28,7 @@ typedef struct DtmCall
 	DtmPhase	phase;
 	DtmTransport transport;
 	int64		timeout;		/* ms */
+	bool		unmade;			/* it cannot be made: not now, nor later */
 	MemoryContext context;		/* holds this and the request */
 	DtmHttpRequest request;		/* HTTP */
 	bool		overtaken;		/* it need not be made: the row has changed */

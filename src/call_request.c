@@ -17,6 +17,8 @@
 #include "call_request.h"
 #include "decide.h"
 #include "encoding.h"
+#include "json_value.h"
+#include "placeholder.h"
 #include "secret.h"
 #include "store.h"
 
@@ -31,7 +33,8 @@ static const char **append_headers(const char **next, const char *headers,
 								   const DtmCall *call);
 static const char *complete_header(const char *header, const DtmCall *call);
 static int	count_headers(const char *headers);
-static void read_payload(DtmCall *call);
+static bool read_payload(DtmCall *call, char error[DTM_MAX_ERROR]);
+static bool fill_payload(DtmCall *call, char error[DTM_MAX_ERROR]);
 
 bool
 dtm_call_make_request(DtmCall *call, char error[DTM_MAX_ERROR])
@@ -46,12 +49,13 @@ dtm_call_make_request(DtmCall *call, char error[DTM_MAX_ERROR])
 		if (reads)
 			dtm_store_begin();
 		MemoryContextSwitchTo(call->context);
-		read_payload(call);
-		if (!call->overtaken)
+		if (read_payload(call, error))
+		{
 			build_request(call);
+			made = true;
+		}
 		if (reads)
 			dtm_store_commit(false);
-		made = !call->overtaken;
 	}
 	PG_CATCH();
 	{
@@ -80,7 +84,8 @@ needs_tables(const DtmCall *call)
 	if (call->branch < 0)
 		return false;
 	branch = &call->trans->branches[call->branch];
-	return (branch->payload == NULL && branch->payload_size > 0) ||
+	return branch->uses_results ||
+		(branch->payload == NULL && branch->payload_size > 0) ||
 		names_secret(branch->headers);
 }
 
@@ -240,8 +245,8 @@ count_headers(const char *headers)
 }
 
 /* A copy: the transaction may leave memory before the call ends. */
-static void
-read_payload(DtmCall *call)
+static bool
+read_payload(DtmCall *call, char error[DTM_MAX_ERROR])
 {
 	const DtmBranch *branch;
 	DtmHttpRequest *request = &call->request;
@@ -259,13 +264,13 @@ read_payload(DtmCall *call)
 											   call->context, &data,
 											   &request->body_size);
 		request->body = data;
-		return;
+		return !call->overtaken;
 	}
 	if (call->branch < 0)
-		return;
+		return true;
 	branch = &call->trans->branches[call->branch];
 	if (branch->payload_size == 0)
-		return;
+		return true;
 	if (branch->payload != NULL)
 	{
 		char	   *copy = MemoryContextAlloc(call->context, branch->payload_size);
@@ -283,4 +288,45 @@ read_payload(DtmCall *call)
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("the payload is missing from dtm.branch")));
 	}
+	return !branch->uses_results || fill_payload(call, error);
+}
+
+/*
+ * Parts of earlier branches' results take the places of placeholders. Their
+ * marks are committed: carry.c sees to that before this call is started. Without
+ * them an action is not called; what undoes it gets null in their place.
+ */
+static bool
+fill_payload(DtmCall *call, char error[DTM_MAX_ERROR])
+{
+	DtmHttpRequest *request = &call->request;
+	MemoryContext work = AllocSetContextCreate(call->context, "dtm filling",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext before = MemoryContextSwitchTo(work);
+	DtmResult  *results;
+	int			nresults = dtm_store_results(call->trans->id, call->branch,
+											 work, &results);
+	const char *missing;
+	Jsonb	   *filled;
+
+	filled = dtm_fill_placeholders(dtm_branch_id_of(call->trans, call->branch),
+								   request->body, request->body_size,
+								   results, nresults,
+								   call->phase == DTM_BACKWARD, &missing);
+	if (filled == NULL)
+	{
+		snprintf(error, DTM_MAX_ERROR, "%s", missing);
+		call->unmade = true;
+	}
+	else
+	{
+		const char *json = dtm_write_json(filled, &request->body_size);
+		char	   *copy = MemoryContextAlloc(call->context, request->body_size);
+
+		memcpy(copy, json, request->body_size);
+		request->body = copy;
+	}
+	MemoryContextSwitchTo(before);
+	MemoryContextDelete(work);
+	return filled != NULL;
 }

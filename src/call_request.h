@@ -8,7 +8,8 @@
 
 /*
  * Fill call->request, in the call's own memory. false: it cannot be made now,
- * error says why. No transaction may be open.
+ * error says why; with call->unmade, it never can: what its payload is to use of
+ * another's result is not there. No transaction may be open.
  */
 extern bool dtm_call_make_request(DtmCall *call, char error[DTM_MAX_ERROR]);
 

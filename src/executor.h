@@ -11,6 +11,7 @@ typedef struct DtmExecutorResult
 {
 	DtmAnswer	answer;
 	bool		recorded;		/* the op's success is committed already */
+	bool		unmade;			/* the function was not called, nor can be */
 	char		error[DTM_MAX_ERROR];
 } DtmExecutorResult;
 

@@ -60,7 +60,9 @@
 #include "debug_point.h"
 #include "decide.h"
 #include "executor.h"
+#include "executor_result.h"
 #include "executor_slot.h"
+#include "placeholder.h"
 
 #define SQL_SCHEME "sql:"
 
@@ -89,6 +91,11 @@ typedef struct BranchState
 	const char *address[DTM_PHASES];
 	DtmOpStatus op_status[DTM_PHASES];
 	bytea	   *payload;		/* NULL: empty */
+	bool		uses_results;	/* the payload has placeholders */
+	Jsonb	   *filled_payload; /* then: what it is with them filled in */
+	bool		keep_result;
+	bytea	   *result;			/* NULL: none */
+	char		result_note[DTM_MAX_ERROR]; /* why it is not kept; "" */
 } BranchState;
 
 typedef enum Verdict
@@ -120,14 +127,18 @@ static Verdict judge(const DtmExecutorJob *job, const BranchState *state,
 static DtmStatus status_for(const DtmExecutorJob *job, const BranchState *state);
 static bool has_nothing_to_undo(const BranchState *state);
 static Verdict refuse(DtmExecutorResult *result, const char *fmt,...) pg_attribute_printf(2, 3);
-static void call_function(const DtmExecutorJob *job, const BranchState *state);
+static Verdict fill_payload(const DtmExecutorJob *job, BranchState *state,
+							DtmExecutorResult *result);
+static void call_function(const DtmExecutorJob *job, BranchState *state);
 static SPIPlanPtr call_plan(const char *address);
 static char *call_text(const char *address);
 static Datum payload_as_jsonb(bytea *payload);
 static void run_deferred_triggers(void);
-static void record_success(const DtmExecutorJob *job);
+static void record_success(const DtmExecutorJob *job,
+						   const BranchState *state);
 static void execute_as_owner(SPIPlanPtr *plan, const char *text, int nargs,
-							 Oid *types, Datum *values, int expected);
+							 Oid *types, Datum *values, const char *nulls,
+							 int expected);
 static void translate_error(const ErrorData *edata, const DtmExecutorJob *job,
 							TimestampTz deadline, DtmExecutorResult *result);
 static bool is_transient(int sqlstate);
@@ -174,6 +185,8 @@ run_once(const DtmExecutorJob *job, TimestampTz deadline,
 		SPI_connect();
 		read_branch(job, &state);
 		verdict = judge(job, &state, result);
+		if (verdict == VERDICT_CALL && state.uses_results)
+			verdict = fill_payload(job, &state, result);
 		if (verdict == VERDICT_CALL)
 		{
 			call_function(job, &state);
@@ -181,7 +194,7 @@ run_once(const DtmExecutorJob *job, TimestampTz deadline,
 		}
 		if (verdict != VERDICT_ANSWER)
 		{
-			record_success(job);
+			record_success(job, &state);
 			result->answer = DTM_ANSWER_SUCCESS;
 			result->recorded = true;
 
@@ -254,7 +267,8 @@ read_branch(const DtmExecutorJob *job, BranchState *state)
 	execute_as_owner(&plan,
 					 "SELECT t.mode, t.status, t.owner, t.gid, b.branch_id,"
 					 " b.forward, b.backward, b.try, f.status, r.status,"
-					 " y.status, b.payload, t.driven, t.traceparent"
+					 " y.status, b.payload, t.driven, t.traceparent,"
+					 " b.uses IS NOT NULL, b.keep_result"
 					 " FROM dtm.trans t JOIN dtm.branch b"
 					 " ON b.id OPERATOR(pg_catalog.=) t.id"
 					 " LEFT JOIN dtm.op f ON f.id OPERATOR(pg_catalog.=) b.id"
@@ -268,7 +282,7 @@ read_branch(const DtmExecutorJob *job, BranchState *state)
 					 " AND y.phase OPERATOR(pg_catalog.=) 2"
 					 " WHERE t.id OPERATOR(pg_catalog.=) $1"
 					 " AND b.branch OPERATOR(pg_catalog.=) $2",
-					 2, types, values, SPI_OK_SELECT);
+					 2, types, values, NULL, SPI_OK_SELECT);
 
 	memset(state, 0, sizeof(*state));
 	if (SPI_processed == 0)
@@ -290,6 +304,12 @@ read_branch(const DtmExecutorJob *job, BranchState *state)
 											   SPI_tuptable->tupdesc,
 											   13, &isnull));
 	state->traceparent = text_column(14);
+	state->uses_results =
+		DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+								   SPI_tuptable->tupdesc, 15, &isnull));
+	state->keep_result =
+		DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+								   SPI_tuptable->tupdesc, 16, &isnull));
 	payload = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
 							12, &isnull);
 	if (!isnull)
@@ -386,13 +406,47 @@ refuse(DtmExecutorResult *result, const char *fmt,...)
 	return VERDICT_ANSWER;
 }
 
+/*
+ * Parts of earlier branches' results take the places of placeholders: see
+ * fill_payload in call_request.c, which says the same of calls over HTTP.
+ */
+static Verdict
+fill_payload(const DtmExecutorJob *job, BranchState *state,
+			 DtmExecutorResult *result)
+{
+	static SPIPlanPtr plan;
+	Oid			types[] = {INT8OID, INT4OID};
+	Datum		values[] = {Int64GetDatum(job->id), Int32GetDatum(job->branch)};
+	DtmResult  *results;
+	int			nresults;
+	const char *missing;
+
+	if (state->payload == NULL)
+		return VERDICT_CALL;
+	execute_as_owner(&plan, DTM_SELECT_RESULTS, 2, types, values, NULL,
+					 SPI_OK_SELECT);
+	nresults = dtm_results_of_rows(CurrentMemoryContext, &results);
+	state->filled_payload =
+		dtm_fill_placeholders(state->branch_id, VARDATA_ANY(state->payload),
+							  VARSIZE_ANY_EXHDR(state->payload),
+							  results, nresults,
+							  job->phase == DTM_BACKWARD, &missing);
+	if (state->filled_payload != NULL)
+		return VERDICT_CALL;
+	(void) refuse(result, "%s", missing);
+	result->answer = DTM_ANSWER_FAILURE;
+	result->unmade = true;
+	return VERDICT_ANSWER;
+}
+
 static void
-call_function(const DtmExecutorJob *job, const BranchState *state)
+call_function(const DtmExecutorJob *job, BranchState *state)
 {
 	const char *address = state->address[job->phase];
 	SPIExecuteOptions options = {0};
 	ParamListInfo params;
 	ParamExternData *payload;
+	DtmFirstValue first;
 	SPIPlanPtr	plan;
 	int			rc;
 
@@ -407,11 +461,13 @@ call_function(const DtmExecutorJob *job, const BranchState *state)
 	payload->isnull = state->payload == NULL ||
 		VARSIZE_ANY_EXHDR(state->payload) == 0;
 	payload->value = payload->isnull ? (Datum) 0 :
+		state->filled_payload != NULL ? JsonbPGetDatum(state->filled_payload) :
 		payload_as_jsonb(state->payload);
 
-	/* Nobody reads what it returns, however many rows that are. */
+	/* At most the first row is read, however many there are. */
 	options.params = params;
-	options.dest = CreateDestReceiver(DestNone);
+	options.dest = state->keep_result ? dtm_receive_first_value(&first)
+		: CreateDestReceiver(DestNone);
 
 	DtmCurrentBranch.gid = state->gid;
 	DtmCurrentBranch.branch_id = state->branch_id;
@@ -428,6 +484,8 @@ call_function(const DtmExecutorJob *job, const BranchState *state)
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not call \"%s\": %s", address,
 						SPI_result_code_string(rc))));
+	if (state->keep_result)
+		state->result = dtm_first_value_as_json(&first, state->result_note);
 	run_deferred_triggers();
 	DtmCurrentBranch.active = false;
 	debug_query_string = NULL;
@@ -526,23 +584,34 @@ run_deferred_triggers(void)
 }
 
 static void
-record_success(const DtmExecutorJob *job)
+record_success(const DtmExecutorJob *job, const BranchState *state)
 {
 	static SPIPlanPtr plan;
-	Oid			types[] = {INT8OID, INT4OID, INT2OID};
+	Oid			types[] = {INT8OID, INT4OID, INT2OID, BYTEAOID, TEXTOID};
 	Datum		values[] = {Int64GetDatum(job->id), Int32GetDatum(job->branch),
-	Int16GetDatum((int16) job->phase)};
+		Int16GetDatum((int16) job->phase), PointerGetDatum(state->result),
+	(Datum) 0};
+	char		nulls[] = {' ', ' ', ' ', state->result == NULL ? 'n' : ' ', 'n'};
+
+	if (state->result_note[0] != '\0')
+	{
+		values[4] = CStringGetTextDatum(state->result_note);
+		nulls[4] = ' ';
+	}
 
 	execute_as_owner(&plan,
 					 "INSERT INTO dtm.op AS o (id, branch, phase, status,"
-					 " attempts, failed_attempts, streak, last_attempt)"
+					 " attempts, failed_attempts, streak, last_attempt,"
+					 " result, last_error)"
 					 " VALUES ($1, $2, $3, 'S', 1, 0, 0,"
-					 " pg_catalog.clock_timestamp())"
+					 " pg_catalog.clock_timestamp(), $4, $5)"
 					 " ON CONFLICT (id, branch, phase) DO UPDATE"
 					 " SET status = 'S', stuck = false, streak = 0,"
 					 " attempts = o.attempts OPERATOR(pg_catalog.+) 1,"
-					 " next_attempt = NULL, last_attempt = excluded.last_attempt",
-					 3, types, values, SPI_OK_INSERT);
+					 " next_attempt = NULL, last_attempt = excluded.last_attempt,"
+					 " result = excluded.result,"
+					 " last_error = COALESCE(excluded.last_error, o.last_error)",
+					 5, types, values, nulls, SPI_OK_INSERT);
 }
 
 /*
@@ -551,7 +620,7 @@ record_success(const DtmExecutorJob *job)
  */
 static void
 execute_as_owner(SPIPlanPtr *plan, const char *text, int nargs, Oid *types,
-				 Datum *values, int expected)
+				 Datum *values, const char *nulls, int expected)
 {
 	Oid			user;
 	int			context;
@@ -572,7 +641,7 @@ execute_as_owner(SPIPlanPtr *plan, const char *text, int nargs, Oid *types,
 							SPI_result_code_string(SPI_result))));
 		*plan = prepared;
 	}
-	rc = SPI_execute_plan(*plan, values, NULL, false, 0);
+	rc = SPI_execute_plan(*plan, values, nulls, false, 0);
 	if (rc != expected)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),

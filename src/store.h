@@ -9,6 +9,7 @@
 
 #include "postgres.h"
 
+#include "placeholder.h"
 #include "trans.h"
 
 /* Payloads up to this size are kept in memory; larger ones are read when sent. */
@@ -73,6 +74,13 @@ extern char *dtm_store_payload(int64 id, int branch, MemoryContext context,
  */
 extern bool dtm_store_is_silent(int64 id, DtmTime now, MemoryContext context,
 								char **data, size_t *size);
+
+/*
+ * The results that a branch's payload draws from, palloc'd in the given
+ * context; returns how many.
+ */
+extern int	dtm_store_results(int64 id, int branch, MemoryContext context,
+							  DtmResult **results);
 
 /* The value of a role's secret, palloc'd in the given context; NULL: none. */
 extern char *dtm_store_secret(Oid role, const char *name,

@@ -35,7 +35,7 @@ static DtmStatement branch_rows = {
 	" request_timeout, retry_limit, branch_headers,"
 	" pg_catalog.octet_length(payload),"
 	" CASE WHEN pg_catalog.octet_length(payload) OPERATOR(pg_catalog.<=) $2"
-	" THEN payload END, try, keep_result"
+	" THEN payload END, try, keep_result, uses IS NOT NULL"
 	" FROM dtm.branch WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
 	" ORDER BY id, branch",
 	2, {INT8ARRAYOID, INT4OID}
@@ -85,6 +85,10 @@ static DtmStatement payload_row = {
 	"SELECT payload FROM dtm.branch WHERE id OPERATOR(pg_catalog.=) $1"
 	" AND branch OPERATOR(pg_catalog.=) $2",
 	2, {INT8OID, INT4OID}
+};
+
+static DtmStatement result_rows = {
+	DTM_SELECT_RESULTS, 2, {INT8OID, INT4OID}
 };
 
 /*
@@ -463,6 +467,7 @@ read_branch(DtmBranch *branch, HeapTuple row, TupleDesc desc)
 	}
 	branch->address[DTM_TRY] = column_text(row, desc, 12);
 	branch->keep_result = DatumGetBool(column(row, desc, 13, &is_null));
+	branch->uses_results = DatumGetBool(column(row, desc, 14, &is_null));
 	for (int phase = 0; phase < DTM_PHASES; phase++)
 		branch->op[phase].status = DTM_OP_PREPARED;
 }
@@ -646,6 +651,19 @@ dtm_store_is_silent(int64 id, DtmTime now, MemoryContext context,
 							 context, size);
 	SPI_freetuptable(SPI_tuptable);
 	return found;
+}
+
+int
+dtm_store_results(int64 id, int branch, MemoryContext context,
+				  DtmResult **results)
+{
+	Datum		values[2] = {Int64GetDatum(id), Int32GetDatum(branch)};
+	int			n;
+
+	dtm_statement_run(&result_rows, values, NULL, SPI_OK_SELECT);
+	n = dtm_results_of_rows(context, results);
+	SPI_freetuptable(SPI_tuptable);
+	return n;
 }
 
 char *

@@ -114,6 +114,7 @@ typedef struct DtmBranch
 	int64_t		request_timeout;	/* ms; 0: the transaction's */
 	int32_t		retry_limit;	/* 0: the transaction's */
 	bool		keep_result;
+	bool		uses_results;	/* its payload is filled in when it is called */
 	char	   *headers;		/* "Name: value" strings, each ended by a zero
 								 * byte, an empty one at the end; NULL: none.
 								 * Of a secret only its name: see secret.h */

@@ -12,6 +12,7 @@ Any path is a branch. What it answers is a list of answers, set by a test:
 Answers are used up in order; the last one stays. An answer has
 
     status    200 unless told        body      "" unless told
+    hex       instead of body: bytes of any kind, as hexadecimal digits
     headers   {"Name": "value"}      delay     seconds before anything happens
     hold      wait until POST /_release {"path": "/pay"}
     effect    count the call's effect; on unless the answer is a refusal or error
@@ -164,7 +165,8 @@ class Handler(BaseHTTPRequestHandler):
     def speak(self, answer, status, text):
         manner = answer.get("manner")
         if manner is None:
-            self.reply(status, text, answer.get("headers"))
+            self.reply(status, bytes.fromhex(answer["hex"]) if "hex" in answer else text,
+                       answer.get("headers"))
             return
         self.close_connection = True
         head = "HTTP/1.1 %d Told\r\nContent-Type: text/plain\r\n" % status

@@ -1,0 +1,465 @@
+/*
+ * placeholder.c: {"$from": "01", "path": "$.flight.id"} in a payload: a part of
+ * what an earlier branch has answered.
+ *
+ * An object with exactly these two keys, anywhere in a JSON payload, is replaced
+ * by the first thing that the path finds in the result of that branch. What is
+ * put in is not looked at again: a result cannot name others.
+ *
+ * Payloads are checked when they are stored, and filled in when they are sent.
+ * The worker does that, for everybody. So a path may only go down: keys, single
+ * elements, all elements. No filters, no methods, no arithmetic, nothing that
+ * visits a value twice; and the number of accessors is limited. Then the work is
+ * at most that number times the size of a result, which is limited too.
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonpath.h"
+#include "utils/numeric.h"
+
+#include "json_value.h"
+#include "placeholder.h"
+
+#define FROM_KEY	"$from"
+#define PATH_KEY	"path"
+#define EXAMPLE		"{\"$from\": \"01\", \"path\": \"$.flight.id\"}"
+
+/* One of them, as it stands in the payload. */
+typedef struct Placeholder
+{
+	char	   *branch_id;
+	char	   *path;
+} Placeholder;
+
+/* Finding them. */
+typedef struct Search
+{
+	const char *place;
+	int			found;
+	int			accessors;
+	List	   *branch_ids;
+} Search;
+
+/* Filling them in. */
+typedef struct Filling
+{
+	const char *branch_id;
+	DtmResult  *results;
+	int			nresults;
+	bool		or_null;
+	const char *missing;		/* the first that was not found; NULL: none */
+} Filling;
+
+static void search(Search *s, JsonbContainer *container);
+static bool is_placeholder(JsonbContainer *container, JsonbValue *from,
+						   JsonbValue *path);
+static void note_placeholder(Search *s, const JsonbValue *from,
+							 const JsonbValue *path);
+static int	check_path(const char *text, const char *place);
+static bool is_single_subscript(JsonPathItem *item);
+static void in_path(void *place);
+static JsonbValue *fill(Filling *f, JsonbParseState **state,
+						JsonbContainer *container);
+static void push(Filling *f, JsonbParseState **state, JsonbIteratorToken token,
+				 JsonbValue *value);
+static Jsonb *look_up(Filling *f, const JsonbValue *from,
+					  const JsonbValue *path);
+static Jsonb *find_first(Jsonb *json, const char *path);
+static void read_result(DtmResult *result);
+static char *string_value(const JsonbValue *value);
+
+bool
+dtm_may_have_placeholders(const char *bytes, size_t size)
+{
+	static const char key[] = "\"" FROM_KEY "\"";
+
+	return size > 0 && memmem(bytes, size, key, sizeof(key) - 1) != NULL;
+}
+
+List *
+dtm_find_placeholders(const char *bytes, size_t size, const char *place)
+{
+	Search		s = {.place = place};
+	Jsonb	   *json;
+
+	if (!dtm_may_have_placeholders(bytes, size))
+		return NIL;
+	switch (dtm_read_json(bytes, size, &json))
+	{
+		case DTM_JSON_GOOD:
+			break;
+		case DTM_JSON_STRANGE:
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s: \"" FROM_KEY "\" cannot stand in JSON that jsonb cannot hold",
+							place),
+					 errdetail("Type jsonb has no \\u0000, no enormous numbers, and limits how deep values are nested."),
+					 errhint("Take these out, or call the key something else.")));
+			break;
+		case DTM_JSON_NONE:
+			return NIL;
+	}
+	search(&s, &json->root);
+	if (s.branch_ids != NIL && size > DTM_MAX_TEMPLATE)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("%s: a payload with placeholders must not be larger than %d bytes",
+						place, DTM_MAX_TEMPLATE),
+				 errhint("Send the large part in a step of its own.")));
+	return s.branch_ids;
+}
+
+static void
+search(Search *s, JsonbContainer *container)
+{
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	JsonbValue	path;
+
+	check_stack_depth();
+	CHECK_FOR_INTERRUPTS();
+	if (is_placeholder(container, &value, &path))
+	{
+		note_placeholder(s, &value, &path);
+		return;
+	}
+	iterator = JsonbIteratorInit(container);
+	/* The container itself, then its members. */
+	(void) JsonbIteratorNext(&iterator, &value, true);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		if ((token == WJB_VALUE || token == WJB_ELEM) && value.type == jbvBinary)
+			search(s, value.val.binary.data);
+	}
+}
+
+static bool
+is_placeholder(JsonbContainer *container, JsonbValue *from, JsonbValue *path)
+{
+	return JsonContainerIsObject(container) &&
+		JsonContainerSize(container) == 2 &&
+		getKeyJsonValueFromContainer(container, FROM_KEY, strlen(FROM_KEY),
+									 from) != NULL &&
+		getKeyJsonValueFromContainer(container, PATH_KEY, strlen(PATH_KEY),
+									 path) != NULL;
+}
+
+static void
+note_placeholder(Search *s, const JsonbValue *from, const JsonbValue *path)
+{
+	char	   *branch_id;
+	ListCell   *cell;
+
+	if (from->type != jbvString || path->type != jbvString)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s: \"" FROM_KEY "\" and \"" PATH_KEY "\" of a placeholder must be strings",
+						s->place),
+				 errhint("Write " EXAMPLE ".")));
+	if (++s->found > DTM_MAX_PLACEHOLDERS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("%s: more than %d placeholders", s->place,
+						DTM_MAX_PLACEHOLDERS),
+				 errhint("Take larger parts of results: the path \"$\" finds all of one.")));
+	s->accessors += check_path(string_value(path), s->place);
+	if (s->accessors > DTM_MAX_ACCESSORS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("%s: the paths of its placeholders have more than %d accessors",
+						s->place, DTM_MAX_ACCESSORS),
+				 errhint("Take larger parts of results: the path \"$\" finds all of one.")));
+
+	branch_id = string_value(from);
+	foreach(cell, s->branch_ids)
+	{
+		if (strcmp(lfirst(cell), branch_id) == 0)
+			return;
+	}
+	s->branch_ids = lappend(s->branch_ids, branch_id);
+}
+
+/* Returns the number of its accessors. */
+static int
+check_path(const char *text, const char *place)
+{
+	ErrorContextCallback callback;
+	JsonPath   *path;
+	JsonPathItem item;
+	int			accessors = 0;
+
+	callback.callback = in_path;
+	callback.arg = unconstify(char *, place);
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	path = DatumGetJsonPathP(DirectFunctionCall1(jsonpath_in,
+												 CStringGetDatum(text)));
+	error_context_stack = callback.previous;
+
+	jspInit(&item, path);
+	for (;;)
+	{
+		JsonPathItem next;
+		bool		good;
+
+		switch (item.type)
+		{
+			case jpiRoot:
+				good = accessors == 0;
+				break;
+			case jpiKey:
+			case jpiAnyKey:
+			case jpiAnyArray:
+				good = accessors > 0;
+				break;
+			case jpiIndexArray:
+				good = accessors > 0 && is_single_subscript(&item);
+				break;
+			default:
+				good = false;
+				break;
+		}
+		if (!good)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s: path \"%s\" of a placeholder does more than go down",
+							place, text),
+					 errdetail("A placeholder's path has $, .key, .*, [0], [last] and [*]: no filters, methods, ranges, variables, arithmetic or .**."),
+					 errhint("Let the earlier branch answer what is needed, or the later one take the path \"$\" and look for it.")));
+		accessors++;
+		if (!jspGetNext(&item, &next))
+			return accessors;
+		item = next;
+	}
+}
+
+/* [0] or [last], and no list: [0, 0][0, 0] doubles what it finds each time. */
+static bool
+is_single_subscript(JsonPathItem *item)
+{
+	JsonPathItem from;
+	JsonPathItem to;
+
+	if (item->content.array.nelems != 1 ||
+		jspGetArraySubscript(item, &from, &to, 0))
+		return false;
+	if (jspHasNext(&from))
+		return false;
+	if (from.type == jpiNumeric)
+	{
+		Datum		index = NumericGetDatum(jspGetNumeric(&from));
+
+		/* [-1] would find nothing; who writes it means [last]. */
+		return *DatumGetCString(DirectFunctionCall1(numeric_out, index)) != '-';
+	}
+	return from.type == jpiLast;
+}
+
+static void
+in_path(void *place)
+{
+	errcontext("path of a placeholder in %s", (const char *) place);
+}
+
+int
+dtm_results_of_rows(MemoryContext context, DtmResult **results)
+{
+	MemoryContext before = MemoryContextSwitchTo(context);
+	int			n = (int) SPI_processed;
+
+	*results = palloc0(Max(n, 1) * sizeof(DtmResult));
+	for (int i = 0; i < n; i++)
+	{
+		HeapTuple	row = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		DtmResult  *result = &(*results)[i];
+		bool		isnull;
+		Datum		value;
+
+		value = SPI_getbinval(row, desc, 1, &isnull);
+		result->branch_id = TextDatumGetCString(value);
+		value = SPI_getbinval(row, desc, 2, &isnull);
+		if (!isnull)
+		{
+			bytea	   *bytes = DatumGetByteaPCopy(value);
+
+			result->bytes = VARDATA_ANY(bytes);
+			result->size = VARSIZE_ANY_EXHDR(bytes);
+		}
+	}
+	MemoryContextSwitchTo(before);
+	return n;
+}
+
+Jsonb *
+dtm_fill_placeholders(const char *branch_id, const char *bytes, size_t size,
+					  DtmResult *results, int nresults, bool or_null,
+					  const char **missing)
+{
+	Filling		f = {
+		.branch_id = branch_id,
+		.results = results,
+		.nresults = nresults,
+		.or_null = or_null
+	};
+	char	   *utf8 = pnstrdup(bytes, size);
+	char	   *text = pg_any_to_server(utf8, size, PG_UTF8);
+	Jsonb	   *payload = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+															 CStringGetDatum(text)));
+	JsonbValue	from;
+	JsonbValue	path;
+	Jsonb	   *filled;
+
+	if (is_placeholder(&payload->root, &from, &path))
+		filled = look_up(&f, &from, &path);
+	else
+	{
+		JsonbParseState *state = NULL;
+
+		filled = JsonbValueToJsonb(fill(&f, &state, &payload->root));
+	}
+	*missing = f.missing;
+	return f.missing == NULL ? filled : NULL;
+}
+
+static JsonbValue *
+fill(Filling *f, JsonbParseState **state, JsonbContainer *container)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(container);
+	JsonbValue *whole = NULL;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	check_stack_depth();
+	/* The container itself, then its members. */
+	token = JsonbIteratorNext(&iterator, &value, true);
+	whole = pushJsonbValue(state, token,
+						   token == WJB_BEGIN_ARRAY && value.val.array.rawScalar
+						   ? &value : NULL);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			(void) pushJsonbValue(state, token, &value);
+		else if (token == WJB_VALUE || token == WJB_ELEM)
+			push(f, state, token, &value);
+		else
+			whole = pushJsonbValue(state, token, NULL);
+	}
+	return whole;
+}
+
+/* A member of an object or an array. */
+static void
+push(Filling *f, JsonbParseState **state, JsonbIteratorToken token,
+	 JsonbValue *value)
+{
+	JsonbValue	from;
+	JsonbValue	path;
+	JsonbValue	found;
+	Jsonb	   *json;
+
+	if (value->type != jbvBinary)
+	{
+		(void) pushJsonbValue(state, token, value);
+		return;
+	}
+	if (!is_placeholder(value->val.binary.data, &from, &path))
+	{
+		(void) fill(f, state, value->val.binary.data);
+		return;
+	}
+	json = look_up(f, &from, &path);
+	if (JB_ROOT_IS_SCALAR(json))
+	{
+		(void) JsonbExtractScalar(&json->root, &found);
+		(void) pushJsonbValue(state, token, &found);
+	}
+	else
+	{
+		found.type = jbvBinary;
+		found.val.binary.data = &json->root;
+		found.val.binary.len = VARSIZE(json) - VARHDRSZ;
+		(void) pushJsonbValue(state, token, &found);
+	}
+}
+
+/* What a placeholder stands for; null if there is nothing. */
+static Jsonb *
+look_up(Filling *f, const JsonbValue *from, const JsonbValue *path)
+{
+	char	   *branch_id = string_value(from);
+	char	   *path_text = string_value(path);
+	JsonbValue	null = {.type = jbvNull};
+	DtmResult  *result = NULL;
+	Jsonb	   *found = NULL;
+
+	for (int i = 0; i < f->nresults; i++)
+	{
+		if (strcmp(f->results[i].branch_id, branch_id) == 0)
+			result = &f->results[i];
+	}
+	if (result != NULL)
+	{
+		read_result(result);
+		if (result->json != NULL)
+			found = find_first(result->json, path_text);
+	}
+	if (found != NULL)
+		return found;
+
+	if (!f->or_null && f->missing == NULL)
+	{
+		if (result == NULL || result->bytes == NULL)
+			f->missing = psprintf("payload of branch %s: %s finds nothing: branch %s has no result",
+								  f->branch_id, path_text, branch_id);
+		else if (result->json == NULL)
+			f->missing = psprintf("payload of branch %s: %s finds nothing: the result of branch %s is no JSON",
+								  f->branch_id, path_text, branch_id);
+		else
+			f->missing = psprintf("payload of branch %s: %s finds nothing in the result of branch %s",
+								  f->branch_id, path_text, branch_id);
+	}
+	return JsonbValueToJsonb(&null);
+}
+
+/* NULL: it finds nothing */
+static Jsonb *
+find_first(Jsonb *json, const char *path)
+{
+	LOCAL_FCINFO(fcinfo, 4);
+	Datum		found;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 4, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = JsonbPGetDatum(json);
+	fcinfo->args[1].value = DirectFunctionCall1(jsonpath_in, CStringGetDatum(path));
+	fcinfo->args[2].value = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+	fcinfo->args[3].value = BoolGetDatum(true); /* no errors: nothing is found */
+	for (int i = 0; i < 4; i++)
+		fcinfo->args[i].isnull = false;
+	found = jsonb_path_query_first(fcinfo);
+	return fcinfo->isnull ? NULL : DatumGetJsonbP(found);
+}
+
+/* Once, however many placeholders draw from it. */
+static void
+read_result(DtmResult *result)
+{
+	if (result->was_read || result->bytes == NULL)
+		return;
+	result->was_read = true;
+	if (dtm_read_json(result->bytes, result->size,
+					  &result->json) == DTM_JSON_NONE)
+		result->json = dtm_read_json_string(result->bytes, result->size);
+}
+
+static char *
+string_value(const JsonbValue *value)
+{
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
