@@ -42,8 +42,8 @@ return {'lease', ARGV[1]}
 
 KEEP = """
 if redis.call('HGET', KEYS[1], 'lease') ~= ARGV[1] then return 0 end
-redis.call('HDEL', KEYS[1], 'lease')
 redis.call('HSET', KEYS[1], 'value', ARGV[2])
+redis.call('HDEL', KEYS[1], 'lease')
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
 """
@@ -74,3 +74,9 @@ class Cache:
     def delete(self, *keys):
         """Values and leases. To do it again does no harm."""
         self.client.delete(*keys)
+
+    def delete_all(self, pattern):
+        """The same for all that match. SCAN finds every key that is there from its beginning
+        to its end; what comes in between was read after the COMMIT, or has its lease deleted."""
+        for key in self.client.scan_iter(match=pattern, count=1000):
+            self.client.delete(key)

@@ -67,6 +67,13 @@ def invalidate(call):
     return "deleted"
 
 
+def clear(_):
+    """The table was emptied by TRUNCATE."""
+    cache.delete_all(key_of("*"))
+    return "cleared"
+
+
 if __name__ == "__main__":
     serve("products", {r"GET /product/(\d+)": show,
-                       r"POST /invalidate": invalidate}, sys.argv[1])
+                       r"POST /invalidate": invalidate,
+                       r"POST /clear": clear}, sys.argv[1])

@@ -16,3 +16,7 @@ SELECT format($$
 CREATE TRIGGER product_changed AFTER INSERT OR UPDATE OR DELETE ON product
 FOR EACH ROW EXECUTE FUNCTION dtm.msg_trigger(%L)
 $$, :'products' || 'invalidate') \gexec
+SELECT format($$
+CREATE TRIGGER product_emptied AFTER TRUNCATE ON product
+FOR EACH STATEMENT EXECUTE FUNCTION dtm.msg_trigger(%L)
+$$, :'products' || 'clear') \gexec
