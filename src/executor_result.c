@@ -1,8 +1,9 @@
 /*
  * executor_result.c: what a SQL branch's function has returned, as JSON.
  *
- * A function that returns a set is run to its end, as always: who keeps its
- * first row must not take the others' effects away.
+ * A function that returns a set is no branch, but it may have taken the place of
+ * one. It is run to its end, as without keep_result: who keeps the first row must
+ * not take away what the others do.
  */
 #include "postgres.h"
 
