@@ -22,10 +22,10 @@ use CrashTest;
 use DtmTest;
 
 # Each point, and the groups that get there.
-my @all = qw(saga tcc own msg asked xa);
-my @executor = qw(saga confirm tcc cancel msg asked);
+my @all = qw(saga tcc own msg asked xa result);
+my @executor = qw(saga confirm tcc cancel msg asked result);
 my @points = (
-	[ 'backend-before-insert', @all ], [ 'backend-after-insert', qw(saga tcc msg) ],
+	[ 'backend-before-insert', @all ], [ 'backend-after-insert', qw(saga tcc msg result) ],
 	[ 'backend-before-commit', @all ], [ 'backend-after-commit', @all ], [ 'backend-after-send', @all ],
 	[ 'backend-after-prepare', qw(saga tcc msg) ], [ 'backend-after-commit-prepared', qw(tcc msg saga) ],
 	[ 'backend-command-written', qw(own asked xa saga tcc) ],
@@ -35,7 +35,7 @@ my @points = (
 	[ 'worker-action-sent', @all ], [ 'worker-job-given', @executor ], [ 'worker-action-answered', @all ],
 	[ 'worker-change-written', @all ], [ 'worker-before-marks', @all ], [ 'worker-after-marks', @all ],
 	[ 'worker-before-decision', @all ], [ 'worker-after-decision', @all ],
-	[ 'worker-compensate-sent', qw(saga tcc own xa) ], [ 'worker-compensate-answered', qw(xa own tcc saga) ],
+	[ 'worker-compensate-sent', qw(saga tcc own xa result) ], [ 'worker-compensate-answered', qw(result xa own tcc saga) ],
 	[ 'worker-before-telling', @all ],
 	[ 'worker-before-retention-commit', @all ], [ 'worker-after-retention-commit', @all ],
 	[ 'executor-job-taken', @executor ], [ 'executor-op-locked', @executor ],
@@ -43,6 +43,10 @@ my @points = (
 	[ 'executor-after-commit', @executor ], [ 'executor-result-told', @executor ],
 	[ 'launcher-before-start', @all ], [ 'launcher-after-start', @all ]);
 my @victims = qw(worker executor backend postmaster);
+
+# A point that is in the code, and not in this list, would never be tried.
+my %in_code = map { $_ => 1 } map { slurp_file($_) =~ /"((?:backend|worker|executor|launcher)-[a-z-]+)"/g } glob('src/*.c');
+is_deeply([ sort map { $_->[0] } @points ], [ sort keys %in_code ], 'every point of the code is in the list');
 my $modes = $ENV{CRASH_MODES} || '';
 my @often = grep { $_->[0] =~ /after-load|action-answered|before-decision|function-done|executor-after-commit|before-start/ } @points;
 
@@ -70,7 +74,17 @@ for my $p (grep { $victims[0] eq 'worker' } 0 .. $#often)
 {
 	my ($point, @groups) = @{ $often[$p] };
 
-	crash_often($point, 'worker', $_) for whom($p, @groups);
+	crash_often($point, 'worker', 'burst', 32, $_) for whom($p, @groups);
+}
+
+# With nobody else to make it durable, a decision or a result that a call has
+# followed is there again, although those who were asked for it would now say
+# something else.
+for (grep { $victims[0] eq 'worker' && (!$ENV{CRASH_POINTS} || $_->[0] =~ /$ENV{CRASH_POINTS}/) }
+	[ 'worker-compensate-answered', 'sagaalone' ], [ 'worker-compensate-answered', 'tccalone' ],
+	[ 'worker-action-answered', 'tccalone' ], [ 'worker-before-decision', 'resultalone' ])
+{
+	crash_often($_->[0], 'worker', 'alone', 6, $_->[1]) if $modes eq '' || $modes eq 'all' || $_->[1] =~ /$modes/;
 }
 $crash->conclude;
 done_testing();
@@ -139,12 +153,12 @@ SQL
 # Every time that anybody gets there, so also during what follows a crash.
 sub crash_often
 {
-	my ($point, $victim, $group) = @_;
+	my ($point, $victim, $command, $number, $group) = @_;
 	my $what = "$point kills $victim for two seconds, $group";
 	my $label = sprintf('r%d', ++$n);
 
 	$crash->configure("dtm.debug_point = '$point:$victim'");
-	$crash->begin('burst', $label, 32, $group);
+	$crash->begin($command, $label, $number, $group);
 	sleep(2);
 	$crash->configure('');
 	$crash->finish;

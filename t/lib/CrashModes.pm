@@ -34,9 +34,15 @@ our %group = (
 	msg => [qw(msg msgconc msgdelay msgtopic msgtwophase msgrollback msgagain msgwait)],
 	asked => [qw(asked askedyes askedno askedrace askedabort askednobody)],
 	xa => [qw(xa xaabort xalost xalate)],
+	# Branches that are told what the first has answered.
+	result => [qw(result resultmaybe)],
 	# What is decided, and not yet known, shows best when the next answer differs.
 	sagamaybe => [qw(maybe maybewait sqlmaybe)],
 	tccmaybe => [qw(tccmaybe tccmaybewait tccsqlmaybe tccabort)],
+	# The same without SQL branches, whose commits make everything durable.
+	sagaalone => ['maybewait'],
+	tccalone => ['tccmaybewait'],
+	resultalone => ['resultwait'],
 	# These go one way only, so that it is clear which call is the first.
 	confirm => ['own'],
 	cancel => ['ownabort']);
@@ -54,6 +60,7 @@ our %group = (
 #   otherwise   SQL, when the shop refuses such a call
 #   ends        as 'S' or 'F'; default: either
 #   concurrent  effects come in any order
+#   mentions    branches whose payload has the token that the first one answered
 #   business    is in the shop: it is delivered if, and only if, that was committed
 #   check       SQL: gids of LABEL, and what is wrong with each; default: nothing
 #
@@ -116,6 +123,29 @@ sub kinds
 		# In its own transactions; if we never get to the end, its deadline does.
 		steps => { begin => $begun, then => [ @pieces, { sql => "SELECT dtm.submit('GID')" } ] },
 		stepsabort => { begin => $begun, then => [ @pieces, $abort ], ends => 'F' });
+
+	# The first answers another token each time; what is kept is what others get.
+	my $keep = sub {
+		my ($amount) = @_;
+		return sprintf(q(dtm.step('%s/move', '%s/move', '%s', keep_result => true)), $shop, $shop, $payload->('a', $amount));
+	};
+	my $mention = sub {
+		my ($token) = ('{"$from": "01", "path": "$.token"}');
+		my $step = $step->(@_);
+		$step =~ s/\}'\)$/, "token": $token}')/ or die;
+		return $step;
+	};
+	my $results = sub {
+		return sprintf("SELECT dtm.saga('GID', ARRAY[%s], %s)", join(', ', @_), $options);
+	};
+	my %mentions = (mentions => { '02' => 1, '03' => 1 });
+	@kind{qw(result resultmaybe resultwait)} = (
+		{ begin => $results->($keep->(-5), $mention->('b', 3), $mention->('l', 2)), ends => 'S', %mentions },
+		{ begin => $results->($keep->(-5), $mention->('b', 3), $mention->('l', 2, 'maybe')), %mentions },
+		{
+			begin => $results->($keep->(-5), $mention->('b', 3), $mention->('a', 2, 'maybe')),
+			manner => 'wait', %mentions
+		});
 	$_->{mode} = 'saga' for values %kind;
 
 	# Tries of ours

@@ -40,6 +40,8 @@ max_prepared_transactions = 20
 shared_buffers = 32MB
 wal_level = minimal
 max_wal_senders = 0
+# What is committed asynchronously is lost, unless somebody else's commit saves it.
+wal_writer_delay = '10s'
 include_if_exists = 'crash.conf'
 dtm.launcher_interval = '200ms'
 dtm.safety_interval = '500ms'
@@ -62,7 +64,7 @@ INSERT INTO account VALUES ('a', 1000000), ('b', 1000000);
 -- What two phases write waits in nobody's way.
 CREATE TABLE ledger (name text, amount bigint NOT NULL);
 CREATE TABLE business (gid text PRIMARY KEY);
-CREATE TABLE effect (gid text, branch_id text, op text, at timestamptz DEFAULT clock_timestamp());
+CREATE TABLE effect (gid text, branch_id text, op text, token text, at timestamptz DEFAULT clock_timestamp());
 SQL
 	$self->{python} = python_with_psycopg2();
 	my $port_file = "$self->{dir}/port";
@@ -83,7 +85,7 @@ SET ROLE customer;
 CREATE TABLE crash.orders (gid text PRIMARY KEY);
 CREATE TABLE crash.account (name text PRIMARY KEY, balance bigint NOT NULL, held bigint NOT NULL DEFAULT 0);
 INSERT INTO crash.account VALUES ('l', 1000000);
-CREATE TABLE crash.effect (gid text, branch_id text, op text, at timestamptz DEFAULT clock_timestamp());
+CREATE TABLE crash.effect (gid text, branch_id text, op text, token text, at timestamptz DEFAULT clock_timestamp());
 CREATE FUNCTION crash.do(gid text, branch_id text, op text, payload jsonb) RETURNS void LANGUAGE plpgsql AS \$\$
 DECLARE
 	mood float := random();
@@ -91,7 +93,7 @@ DECLARE
 BEGIN
 	IF mood < 0.03 THEN RAISE 'a bad day'; END IF;
 	IF mood < 0.06 THEN PERFORM dtm.ongoing(); END IF;
-	INSERT INTO crash.effect (gid, branch_id, op) VALUES (gid, branch_id, op);
+	INSERT INTO crash.effect (gid, branch_id, op, token) VALUES (gid, branch_id, op, payload->>'token');
 	UPDATE crash.account a
 	SET balance = balance + CASE WHEN op IN ('action', 'confirm') THEN amount WHEN op = 'compensate' THEN -amount ELSE 0 END,
 		held = held + CASE WHEN op = 'try' THEN amount WHEN op IN ('confirm', 'cancel') THEN -amount ELSE 0 END
@@ -152,8 +154,9 @@ sub python_with_psycopg2
 
 sub main { return $_[0]->{main}; }
 
-# Let the clients begin something, see crash_clients.py: ('burst', label, number,
-# group, ...) or ('flood', label, seconds, group, ...); without a group: all kinds.
+# Let the clients begin something, see crash_clients.py: ('burst' or 'alone', label,
+# number, group, ...) or ('flood', label, seconds, group, ...); without a group: all
+# kinds.
 sub begin
 {
 	my ($self, $command, $label, $number, @groups) = @_;
@@ -286,13 +289,18 @@ sub check
 		@{ $seen{$gid} }{qw(status branches recorded)} = ($status, [ split / /, $branches || '' ], $recorded);
 	}
 	$seen{ $_->[0] }{order} = 1 for rows($main, "SELECT gid FROM crash.orders WHERE gid LIKE '$label-%'");
+	push @{ $seen{ $_->[0] }{problems} }, "branch $_->[1] is left prepared" for rows($shop,
+		"SELECT split_part(gid, ' ', 1), split_part(gid, ' ', 2) FROM pg_prepared_xacts WHERE gid LIKE '$label-%'");
 	$seen{ $_->[0] }{business} = 1 for rows($shop, "SELECT gid FROM business WHERE gid LIKE '$label-%'");
 	for my $where ([ $main, 'crash.effect' ], [ $shop, 'effect' ])
 	{
-		push @{ $seen{ $_->[0] }{effects} }, { branch => $_->[1], op => $_->[2], at => $_->[3] }
+		push @{ $seen{ $_->[0] }{effects} }, { branch => $_->[1], op => $_->[2], at => $_->[3], token => $_->[4] || '' }
 		  for rows($where->[0],
-			"SELECT gid, branch_id, op, extract(epoch FROM at) FROM $where->[1] WHERE gid LIKE '$label-%'");
+			"SELECT gid, branch_id, op, extract(epoch FROM at), token FROM $where->[1] WHERE gid LIKE '$label-%'");
 	}
+	$seen{ $_->[0] }{token} = $_->[1] for rows($main,
+		"SELECT t.gid, convert_from(o.result, 'UTF8')::jsonb->>'token' FROM dtm.trans t JOIN dtm.op o USING (id)"
+		  . " WHERE o.branch = 0 AND o.phase = 0 AND o.result IS NOT NULL AND t.gid LIKE '$label-%'");
 	push @{ $seen{ $_->[0] }{problems} }, $_->[1] for $self->own_checks($label, \%began);
 
 	push @wrong, "$_: nobody began it" for grep { !$began{$_} } sort keys %seen;
@@ -383,6 +391,8 @@ sub problems
 		push @wrong, "branch $branch: " . (join(', ', map { "$here{$_} $_" } sort keys %here) || 'nothing')
 		  if join(' ', map { "$_ $here{$_}" } sort keys %here) ne join(' ', map { "$_ 1" } sort keys %wanted);
 	}
+	push @wrong, "branch $_->{branch} $_->{op}: token $_->{token}, kept is " . ($seen->{token} || 'none')
+	  for grep { $_->{token} ne ($kind->{mentions}{ $_->{branch} } ? $seen->{token} || '?' : '') } @effects;
 	push @wrong, "$seen->{recorded} of " . @{ $seen->{branches} } . ' ops are recorded'
 	  if $status eq 'S' && $seen->{recorded} != @{ $seen->{branches} };
 

@@ -6,6 +6,7 @@ KINDS is a file with what CrashModes.pm says of each kind, as JSON. Commands com
 on standard input; each is answered by "done" when it is:
 
     burst LABEL NUMBER KIND,...      so many, of these kinds in turn, in a few threads
+    alone LABEL NUMBER KIND,...      the same, in one: nobody else commits meanwhile
     flood LABEL SECONDS KIND,...     as many as go
 
 What a client knows of each transaction goes into the log, "state gid kind", where
@@ -251,11 +252,12 @@ def main():
     for line in sys.stdin:
         command, label, number, names = line.split()
         chosen = names.split(",")
-        if command == "burst":
+        if command in ("burst", "alone"):
             turn = itertools.cycle(chosen)
             kinds = [next(turn) for _ in range(int(number))]
             random.shuffle(kinds)
-            parts = [iter(kinds[i::THREADS]) for i in range(THREADS)]
+            n = THREADS if command == "burst" else 1
+            parts = [iter(kinds[i::n]) for i in range(n)]
         else:
             deadline = time.time() + float(number)
             parts = [until(deadline, chosen) for _ in range(THREADS)]

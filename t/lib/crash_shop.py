@@ -10,6 +10,7 @@
     GET  /asked    was it?
     POST /xa       op=prepare, commit, rollback: a local transaction in two phases
 
+Every answer has another token; a payload may bring one back.
 Every call goes into the journal before anything else: "time gid branch_id op".
 Some calls fail before their effect, some after it, some want to be asked again.
 It ends when its standard input does.
@@ -72,9 +73,9 @@ def barrier(cursor, query, op=None):
     return cursor.fetchone()[0]
 
 
-def note_effect(cursor, query, op):
-    cursor.execute("INSERT INTO effect (gid, branch_id, op) VALUES (%s, %s, %s)",
-                   [query["gid"], query["branch_id"], op])
+def note_effect(cursor, query, op, token=None):
+    cursor.execute("INSERT INTO effect (gid, branch_id, op, token) VALUES (%s, %s, %s, %s)",
+                   [query["gid"], query["branch_id"], op, token])
 
 
 def move(query, payload):
@@ -82,7 +83,7 @@ def move(query, payload):
     with database() as cursor:
         cursor.execute("BEGIN")
         if barrier(cursor, query):
-            note_effect(cursor, query, query["op"])
+            note_effect(cursor, query, query["op"], payload.get("token"))
             cursor.execute("UPDATE account SET " + BOOKS[query["op"]] + " WHERE name = %(account)s", payload)
         cursor.execute("COMMIT")
     return 200
@@ -175,9 +176,11 @@ class Handler(BaseHTTPRequestHandler):
         return self.reply(status)
 
     def reply(self, status):
+        text = json.dumps({"token": str(random.getrandbits(60))}).encode()
         self.send_response(status)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(text)))
         self.end_headers()
+        self.wfile.write(text)
 
     def hang_up(self):
         """It is done, but the caller will never know."""
