@@ -11,13 +11,14 @@ DATA = dtm--1.0.sql
 OBJS = $(sort $(patsubst %.c,%.o,$(wildcard src/*.c)))
 PGFILEDESC = "dtm - distributed transactions inside PostgreSQL"
 
-PG_CPPFLAGS = -I$(srcdir)/src $(shell curl-config --cflags)
+PG_CPPFLAGS = -I$(srcdir)/src $(shell curl-config --cflags) -I$(libpq_srcdir)
 ifdef DTM_DEBUG
 PG_CPPFLAGS += -DDTM_DEBUG
 endif
 PG_CFLAGS = -std=gnu99 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-cast-function-type -Wno-clobbered
 SHLIB_LINK = $(shell curl-config --libs)
+SHLIB_LINK_INTERNAL = $(libpq) -pthread
 
 REGRESS = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
 REGRESS_OPTS = --load-extension=dtm --inputdir=.

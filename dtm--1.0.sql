@@ -829,6 +829,14 @@ LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'dtm_current_branch';
 COMMENT ON FUNCTION dtm.current_branch() IS
 'In a SQL branch: which global transaction, branch and op this call is. All NULL elsewhere.';
 
+CREATE FUNCTION dtm.run_branch(trans_type text, gid text, branch_id text, op text, function text,
+	payload jsonb DEFAULT NULL, timeout_ms integer DEFAULT NULL, traceparent text DEFAULT NULL,
+	keep_result boolean DEFAULT false)
+RETURNS jsonb
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_run_branch';
+COMMENT ON FUNCTION dtm.run_branch(text, text, text, text, text, jsonb, integer, text, boolean) IS
+'What dtm on another server calls here for an address sql://server/schema.function: dtm.barrier and then, unless that says no, function(payload), both in the calling transaction and with the rights of the caller. The first four arguments are those of dtm.barrier. function: schema.function, with one argument of type jsonb. timeout_ms: milliseconds that it may take; NULL: no limit but statement_timeout. traceparent: dtm.traceparent while it runs. keep_result: return what the function returns, as jsonb; else NULL, as after a repeat. Errors: DT409 and DT425 as raised by the function; 22023 an argument is not usable; 42883 there is no such function; 57014 it took too long.';
+
 --
 -- Administration
 --

@@ -24,7 +24,11 @@ static bool parse_port(const char *digits, size_t length, int *port,
 					   const char **reason);
 static bool parse_sql(const char *function, DtmAddress *out,
 					  const char **reason);
+static bool parse_remote(const char *rest, DtmAddress *out,
+						 const char **reason);
+static bool parse_function(const char *function, const char **reason);
 static size_t identifier_length(const char *text);
+static void server_name(const DtmAddress *addr, char *buf, size_t size);
 static bool path_is_under(const DtmAddress *addr, const DtmAddress *prefix);
 static bool path_climbs(const char *path, size_t length);
 static const char *after_scheme(const char *address, const char *scheme);
@@ -151,6 +155,11 @@ dtm_address_target(const DtmAddress *addr, char *buf, size_t size)
 
 	if (size == 0)
 		return;
+	if (addr->transport == DTM_CALL_REMOTE)
+	{
+		server_name(addr, buf, size);
+		return;
+	}
 	if (addr->transport != DTM_CALL_HTTP)
 	{
 		snprintf(buf, size, "%s", addr->transport == DTM_CALL_SQL ? "sql" : "");
@@ -330,19 +339,52 @@ parse_port(const char *digits, size_t length, int *port, const char **reason)
 	return true;
 }
 
-/* Exactly schema.function: without the schema, whose would be called? */
 static bool
 parse_sql(const char *function, DtmAddress *out, const char **reason)
 {
-	size_t		schema;
-	size_t		name;
-
 	if (function[0] == '/')
+		return parse_remote(function, out, reason);
+	if (!parse_function(function, reason))
+		return false;
+	out->transport = DTM_CALL_SQL;
+	out->function = function;
+	return true;
+}
+
+/* "//server/schema.function" */
+static bool
+parse_remote(const char *rest, DtmAddress *out, const char **reason)
+{
+	const char *server = rest + 2;
+	size_t		length;
+
+	if (rest[1] != '/')
 	{
-		*reason = "SQL functions on other servers cannot be called";
+		*reason = "a function on another server is written sql://server/schema.function";
 		return false;
 	}
-	schema = identifier_length(function);
+	length = identifier_length(server);
+	if (length == 0 || server[length] != '/')
+	{
+		*reason = "after sql:// must follow the name of a foreign server, in double quotes unless it consists of letters, digits and _, and a slash";
+		return false;
+	}
+	if (!parse_function(server + length + 1, reason))
+		return false;
+	out->transport = DTM_CALL_REMOTE;
+	out->server = server;
+	out->server_len = length;
+	out->function = server + length + 1;
+	return true;
+}
+
+/* Exactly schema.function: without the schema, whose would be called? */
+static bool
+parse_function(const char *function, const char **reason)
+{
+	size_t		schema = identifier_length(function);
+	size_t		name;
+
 	if (schema == 0 || function[schema] != '.')
 	{
 		*reason = "a SQL function must be written as schema.function";
@@ -354,9 +396,26 @@ parse_sql(const char *function, DtmAddress *out, const char **reason)
 		*reason = "a SQL function must be written as schema.function, without arguments";
 		return false;
 	}
-	out->transport = DTM_CALL_SQL;
-	out->function = function;
 	return true;
+}
+
+/* Without its quotes, or in lower case as SQL takes it; cut to the buffer. */
+static void
+server_name(const DtmAddress *addr, char *buf, size_t size)
+{
+	bool		quoted = addr->server[0] == '"';
+	size_t		end = quoted ? addr->server_len - 1 : addr->server_len;
+	size_t		n = 0;
+
+	for (size_t i = quoted ? 1 : 0; i < end && n + 1 < size; i++)
+	{
+		char		c = addr->server[i];
+
+		if (quoted && c == '"')
+			i++;				/* written twice, meant once */
+		buf[n++] = quoted ? c : lower(c);
+	}
+	buf[n] = '\0';
 }
 
 /* Length of the SQL identifier, quoted or not, that text begins with; 0: none */

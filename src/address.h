@@ -16,6 +16,7 @@ typedef enum DtmTransport
 	DTM_CALL_NOBODY,			/* '' */
 	DTM_CALL_HTTP,				/* http:// https:// */
 	DTM_CALL_SQL,				/* sql:schema.function */
+	DTM_CALL_REMOTE,			/* sql://server/schema.function */
 	DTM_CALL_UNKNOWN
 } DtmTransport;
 
@@ -31,6 +32,8 @@ typedef struct DtmAddress
 	size_t		path_len;
 	bool		has_query;
 	const char *function;		/* SQL: "schema.function", as written */
+	const char *server;			/* REMOTE: the foreign server, as written */
+	size_t		server_len;
 } DtmAddress;
 
 /*
@@ -59,7 +62,10 @@ extern bool dtm_prefix_is_valid(const char *prefix, const char **reason);
  */
 extern bool dtm_socket_allowed(const struct sockaddr *addr);
 
-/* "host:port", the key under which calls to one server are limited. */
+/*
+ * "host:port", the key under which calls to one server are limited. Of a
+ * foreign server its name, the same for every way to write it.
+ */
 extern void dtm_address_target(const DtmAddress *addr, char *buf, size_t size);
 
 #endif

@@ -26,6 +26,7 @@
 
 #include "address.h"
 #include "api_common.h"
+#include "call_pg_server.h"
 #include "compat.h"
 
 PG_FUNCTION_INFO_V1(dtm_allow);
@@ -54,6 +55,7 @@ static uint64 changes;
 static void check_http(Oid user, const char *address, const char *place);
 static void check_sql(Oid user, const char *function, const bytea *payload,
 					  const char *place);
+static void check_payload(const bytea *payload, const char *place);
 static void load_allowed(Oid user);
 static void install_callbacks(void);
 static void forget_allowed(Datum arg, int cache_id, uint32 hash_value);
@@ -79,7 +81,7 @@ dtm_check_address(Oid user, const text *address, const bytea *payload,
 				 errmsg("%s: cannot call \"%s\"", dtm_place(step, argument),
 						string),
 				 errdetail("It is no usable address: %s.", reason),
-				 errhint("An address is http://host/path, https://host/path, sql:schema.function or ''.")));
+				 errhint("An address is http://host/path, https://host/path, sql:schema.function, sql://server/schema.function or ''.")));
 	switch (parsed.transport)
 	{
 		case DTM_CALL_NOBODY:
@@ -91,12 +93,18 @@ dtm_check_address(Oid user, const text *address, const bytea *payload,
 		case DTM_CALL_SQL:
 			check_sql(user, parsed.function, payload, dtm_place(step, argument));
 			break;
+		case DTM_CALL_REMOTE:
+			/* Rights are PostgreSQL's own; the function is the other server's. */
+			dtm_pg_check_server(user, pnstrdup(parsed.server, parsed.server_len),
+								dtm_place(step, argument));
+			check_payload(payload, dtm_place(step, argument));
+			break;
 		case DTM_CALL_UNKNOWN:
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("%s: cannot call \"%s\"", dtm_place(step, argument),
 							string),
-					 errhint("An address is http://host/path, https://host/path, sql:schema.function or ''.")));
+					 errhint("An address is http://host/path, https://host/path, sql:schema.function, sql://server/schema.function or ''.")));
 	}
 	pfree(string);
 }
@@ -157,6 +165,12 @@ check_sql(Oid user, const char *function, const bytea *payload,
 				 errhint("GRANT EXECUTE ON FUNCTION %s(jsonb) TO %s;", function,
 						 quote_identifier(GetUserNameFromId(user, true)))));
 
+	check_payload(payload, place);
+}
+
+static void
+check_payload(const bytea *payload, const char *place)
+{
 	if (payload != NULL)
 	{
 		char	   *json;

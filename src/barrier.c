@@ -24,19 +24,12 @@
 #include "utils/timestamp.h"
 
 #include "api_common.h"
+#include "barrier.h"
 #include "barrier_guard.h"
 #include "branch_context.h"
 
 PG_FUNCTION_INFO_V1(dtm_barrier);
 PG_FUNCTION_INFO_V1(dtm_query_prepared);
-
-typedef struct Key
-{
-	text	   *trans_type;
-	text	   *gid;
-	text	   *branch_id;
-	text	   *barrier_id;
-} Key;
 
 static const char *const modes[] = {"saga", "tcc", "xa", "msg", "workflow"};
 static const char *const ops[] = {
@@ -45,30 +38,47 @@ static const char *const ops[] = {
 };
 
 static bool inside_transaction(void);
-static text *argument(FunctionCallInfo fcinfo, int n, const char *name,
-					  int limit);
 static bool is_one_of(const char *word, const char *const *words, int n);
 static const char *origin_of(const char *op);
-static bool insert_barrier(const Key *key, const char *op, const char *reason);
+static bool insert_barrier(const DtmBarrierKey *key, const char *op, const char *reason);
 
 /* barrier(trans_type, gid, branch_id, op, barrier_id) -> do the business? */
 Datum
 dtm_barrier(PG_FUNCTION_ARGS)
 {
-	Key			key;
+	DtmBarrierKey key;
+	char	   *op = dtm_barrier_arguments(fcinfo, &key);
+	DtmBarrierVerdict verdict;
+
+	key.barrier_id = dtm_barrier_argument(fcinfo, 4, "barrier_id", 45);
+	if (!inside_transaction())
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
+				 errmsg("dtm.barrier must be called in the transaction that does the business"),
+				 errdetail("By itself it would be committed without it."),
+				 errhint("BEGIN; SELECT dtm.barrier(...); the business, if that was true; COMMIT;")));
+
+	verdict = dtm_barrier_enter(&key, op);
+	if (verdict == DTM_BARRIER_REPEAT && strcmp(op, "msg") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("DUPLICATED: message \"%s\" has been decided before",
+						text_to_cstring(key.gid)),
+				 errhint("Roll back. dtm.query_prepared(gid) tells how it was decided.")));
+	PG_RETURN_BOOL(verdict == DTM_BARRIER_NEW);
+}
+
+char *
+dtm_barrier_arguments(FunctionCallInfo fcinfo, DtmBarrierKey *key)
+{
 	char	   *trans_type;
 	char	   *op;
-	const char *origin;
-	bool		nothing_to_undo = false;
-	bool		is_new;
-	DtmApi		api;
 
-	key.trans_type = argument(fcinfo, 0, "trans_type", 45);
-	key.gid = argument(fcinfo, 1, "gid", DTM_MAX_GID);
-	key.branch_id = argument(fcinfo, 2, "branch_id", 128);
-	op = text_to_cstring(argument(fcinfo, 3, "op", 45));
-	key.barrier_id = argument(fcinfo, 4, "barrier_id", 45);
-	trans_type = text_to_cstring(key.trans_type);
+	key->trans_type = dtm_barrier_argument(fcinfo, 0, "trans_type", 45);
+	key->gid = dtm_barrier_argument(fcinfo, 1, "gid", DTM_MAX_GID);
+	key->branch_id = dtm_barrier_argument(fcinfo, 2, "branch_id", 128);
+	op = text_to_cstring(dtm_barrier_argument(fcinfo, 3, "op", 45));
+	trans_type = text_to_cstring(key->trans_type);
 
 	if (!is_one_of(trans_type, modes, lengthof(modes)))
 		ereport(ERROR,
@@ -82,30 +92,28 @@ dtm_barrier(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("op: \"%s\" is none", op),
 				 errhint("It is action, compensate, try, confirm, cancel, commit, rollback or msg, and comes with the call as the parameter op.")));
-	if (!inside_transaction())
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
-				 errmsg("dtm.barrier must be called in the transaction that does the business"),
-				 errdetail("By itself it would be committed without it."),
-				 errhint("BEGIN; SELECT dtm.barrier(...); the business, if that was true; COMMIT;")));
+	return op;
+}
+
+DtmBarrierVerdict
+dtm_barrier_enter(const DtmBarrierKey *key, const char *op)
+{
+	const char *origin = origin_of(op);
+	bool		nothing_to_undo = false;
+	bool		is_new;
+	DtmApi		api;
 
 	dtm_api_begin(&api);
 	dtm_guard_barrier();
 	/* The caller answers "done" after its commit: then it must be durable. */
 	ForceSyncCommit();
-	origin = origin_of(op);
 	if (origin != NULL)
-		nothing_to_undo = insert_barrier(&key, origin, op);
-	is_new = insert_barrier(&key, op, op);
+		nothing_to_undo = insert_barrier(key, origin, op);
+	is_new = insert_barrier(key, op, op);
 	dtm_api_end(&api);
 
-	if (!is_new && strcmp(op, "msg") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNIQUE_VIOLATION),
-				 errmsg("DUPLICATED: message \"%s\" has been decided before",
-						text_to_cstring(key.gid)),
-				 errhint("Roll back. dtm.query_prepared(gid) tells how it was decided.")));
-	PG_RETURN_BOOL(is_new && !nothing_to_undo);
+	return !is_new ? DTM_BARRIER_REPEAT :
+		nothing_to_undo ? DTM_BARRIER_NOTHING_TO_UNDO : DTM_BARRIER_NEW;
 }
 
 /*
@@ -115,14 +123,14 @@ dtm_barrier(PG_FUNCTION_ARGS)
 Datum
 dtm_query_prepared(PG_FUNCTION_ARGS)
 {
-	Key			key;
+	DtmBarrierKey key;
 	Datum		values[4];
 	DtmApi		api;
 	char	   *reason = NULL;
 	bool		rolled_back;
 
 	key.trans_type = cstring_to_text("msg");
-	key.gid = argument(fcinfo, 0, "gid", DTM_MAX_GID);
+	key.gid = dtm_barrier_argument(fcinfo, 0, "gid", DTM_MAX_GID);
 	key.branch_id = cstring_to_text("00");
 	key.barrier_id = cstring_to_text("01");
 
@@ -163,8 +171,8 @@ inside_transaction(void)
 		SPI_unregister_relation("dtm: none") != SPI_ERROR_UNCONNECTED;
 }
 
-static text *
-argument(FunctionCallInfo fcinfo, int n, const char *name, int limit)
+text *
+dtm_barrier_argument(FunctionCallInfo fcinfo, int n, const char *name, int limit)
 {
 	text	   *value;
 
@@ -206,7 +214,7 @@ origin_of(const char *op)
 
 /* Was it not there yet? */
 static bool
-insert_barrier(const Key *key, const char *op, const char *reason)
+insert_barrier(const DtmBarrierKey *key, const char *op, const char *reason)
 {
 	Datum		values[7];
 

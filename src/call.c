@@ -31,9 +31,12 @@ static DtmCallReturned call_returned;
 static DtmHttp *http;
 static DtmTargets *http_targets;
 static DtmTargets *sql_targets;
+static DtmPg *remote;
+static DtmTargets *remote_targets;
 static dlist_head with_executor = DLIST_STATIC_INIT(with_executor);
 static DtmTime executors_from;	/* none is asked for before */
 static bool starts_left;		/* calls that could start wait for the next round */
+static bool turn_is_over[DTM_CALL_UNKNOWN + 1]; /* in this round */
 
 static DtmTargets *targets_of(const DtmCall *call);
 static void forget_call(DtmTrans *trans, int branch, DtmPhase phase);
@@ -41,10 +44,14 @@ static void drive_http(DtmTime now);
 static void start_http(DtmCall *call, DtmTime now);
 static void end_post(DtmCall *call, const char *error, bool answered,
 					 DtmTime now);
+static void drive_remote(DtmTime now);
+static void start_remote(DtmCall *call, DtmTime now);
 static void drive_sql(DtmTime now);
 static void start_sql(DtmCall *call, DtmTime now);
 static void end_call(DtmCall *call, DtmTargets *targets,
 					 const DtmCallEnd *end, DtmTime now);
+static void end_unsent(DtmCall *call, DtmTargets *targets, const char *error,
+					   DtmTime now);
 static void fail_limited(DtmCall *call, DtmTargets *targets,
 						 const char *error, DtmTime now);
 static bool is_limited(const DtmCall *call);
@@ -64,7 +71,8 @@ dtm_calls_init(DtmCallEnded ended, DtmCallReturned returned)
 				 errmsg("could not initialize libcurl")));
 	http_targets = dtm_targets_create();
 	sql_targets = dtm_targets_create();
-	if (http_targets == NULL || sql_targets == NULL)
+	remote_targets = dtm_targets_create();
+	if (http_targets == NULL || sql_targets == NULL || remote_targets == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	dtm_calls_configure();
@@ -95,6 +103,22 @@ dtm_calls_configure(void)
 		.longest_pause = DTM_SECOND
 	};
 
+	DtmPgSettings remote_settings = {
+		.max_connections = dtm_max_in_flight,
+		.max_answer = (size_t) dtm_max_response_size * 1024,
+		.connect_timeout = dtm_connect_timeout
+	};
+	DtmTargetLimits remote_limits = limits;
+
+	remote_limits.per_target = dtm_remote_connections;
+	if (remote == NULL)
+		remote = dtm_pg_create(&remote_settings);
+	else
+		dtm_pg_configure(remote, &remote_settings);
+	if (remote == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("could not set up calls of other PostgreSQL servers")));
 	if (http == NULL)
 		http = dtm_http_create(&settings);
 	else
@@ -105,6 +129,7 @@ dtm_calls_configure(void)
 				 errmsg("could not set up HTTP calls")));
 	dtm_targets_limit(http_targets, &limits);
 	dtm_targets_limit(sql_targets, &sql_limits);
+	dtm_targets_limit(remote_targets, &remote_limits);
 }
 
 void
@@ -117,6 +142,7 @@ dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase)
 	DtmAddress	address;
 	const char *reason;
 	char		key[300];
+	int			length;
 	bool		queued;
 
 	call->context = context;
@@ -143,6 +169,12 @@ dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase)
 			snprintf(key, sizeof(key), "role %u", trans->owner);
 			queued = dtm_target_enqueue(sql_targets, key, &call->waiting);
 			break;
+		case DTM_CALL_REMOTE:
+			/* Connections belong to a role: so do limits and circuits. */
+			length = snprintf(key, sizeof(key), "%u ", trans->owner);
+			dtm_address_target(&address, key + length, sizeof(key) - length);
+			queued = dtm_target_enqueue(remote_targets, key, &call->waiting);
+			break;
 		case DTM_CALL_HTTP:
 			dtm_address_target(&address, key, sizeof(key));
 			queued = dtm_target_enqueue(http_targets, key, &call->waiting);
@@ -152,6 +184,9 @@ dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase)
 			queued = dtm_target_enqueue(http_targets, "nowhere", &call->waiting);
 			break;
 	}
+	/* Whose turn in this round is over would otherwise wait for the next event. */
+	if (turn_is_over[call->transport])
+		starts_left = true;
 	if (!queued)
 	{
 		free_call(call);
@@ -247,12 +282,21 @@ dtm_calls_clock_set_back(DtmTime now)
 {
 	executors_from = 0;
 	dtm_targets_clock_set_back(http_targets, now);
+	dtm_targets_clock_set_back(remote_targets, now);
 }
 
 static DtmTargets *
 targets_of(const DtmCall *call)
 {
-	return call->transport == DTM_CALL_SQL ? sql_targets : http_targets;
+	switch (call->transport)
+	{
+		case DTM_CALL_SQL:
+			return sql_targets;
+		case DTM_CALL_REMOTE:
+			return remote_targets;
+		default:
+			return http_targets;
+	}
 }
 
 void
@@ -283,8 +327,14 @@ forget_call(DtmTrans *trans, int branch, DtmPhase phase)
 void
 dtm_calls_drive(DtmTime now)
 {
+	starts_left = false;
+	memset(turn_is_over, false, sizeof(turn_is_over));
 	drive_sql(now);
+	turn_is_over[DTM_CALL_SQL] = true;
 	drive_http(now);
+	turn_is_over[DTM_CALL_HTTP] = true;
+	drive_remote(now);
+	turn_is_over[DTM_CALL_REMOTE] = true;
 }
 
 /*
@@ -335,7 +385,7 @@ drive_http(DtmTime now)
 			progress = true;
 		}
 	} while (progress && started < MAX_STARTS_AT_ONCE);
-	starts_left = started >= MAX_STARTS_AT_ONCE;
+	starts_left |= started >= MAX_STARTS_AT_ONCE;
 }
 
 static void
@@ -366,20 +416,67 @@ start_http(DtmCall *call, DtmTime now)
 			  : "worker-compensate-sent");
 
 	if (!started)
-	{
-		DtmCallEnd	end = {.answer = DTM_ANSWER_ERROR, .error = error};
+		end_unsent(call, http_targets, error, now);
+}
 
-		/* Who may refuse does so; who may not is asked again, and seen. */
-		if (call->unmade)
+static void
+drive_remote(DtmTime now)
+{
+	int			started = 0;
+	bool		progress;
+
+	do
+	{
+		DtmWaiting *next;
+		DtmPgResult result;
+
+		progress = false;
+		while (started < MAX_STARTS_AT_ONCE &&
+			   (next = dtm_targets_next(remote_targets, now)) != NULL)
 		{
-			end.answer = DTM_ANSWER_FAILURE;
-			end.unmade = true;
+			start_remote((DtmCall *) next, now);
+			started++;
+			progress = true;
 		}
 
-		/* Nothing was sent: that says nothing about the server. */
-		dtm_target_forget(http_targets, &call->waiting);
-		end_call(call, http_targets, &end, now);
+		dtm_pg_drive(remote);
+		while (dtm_pg_result(remote, &result))
+		{
+			DtmCall    *call = result.tag;
+			char		error[DTM_MAX_ERROR];
+			DtmCallEnd	end = {0};
+
+			DTM_POINT("worker-remote-answered");
+			dtm_from_utf8(error, sizeof(error), result.error);
+			end.answer = result.answer;
+			end.answered = result.answered;
+			end.error = error[0] == '\0' ? NULL : error;
+			end.result = result.result;
+			end.result_size = result.result_size;
+			dtm_pg_release_server(call->statement.server);
+			end_call(call, remote_targets, &end, now);
+			progress = true;
+		}
+	} while (progress && started < MAX_STARTS_AT_ONCE);
+	starts_left |= started >= MAX_STARTS_AT_ONCE;
+}
+
+static void
+start_remote(DtmCall *call, DtmTime now)
+{
+	char		error[DTM_MAX_ERROR];
+	bool		made = dtm_call_make_statement(call, error);
+
+	if (made && dtm_pg_start(remote, &call->statement, error))
+	{
+		DTM_POINT(call->phase == DTM_TRY ? "worker-try-sent"
+				  : call->phase == DTM_FORWARD ? "worker-action-sent"
+				  : "worker-compensate-sent");
+		return;
 	}
+	if (made)
+		dtm_pg_release_server(call->statement.server);
+	end_unsent(call, remote_targets, error, now);
 }
 
 static void
@@ -467,6 +564,22 @@ end_call(DtmCall *call, DtmTargets *targets, const DtmCallEnd *end,
 	call->trans = NULL;
 	call_ended(trans, branch, phase, end);
 	free_call(call);
+}
+
+/* Nothing was sent: that says nothing about the other side. */
+static void
+end_unsent(DtmCall *call, DtmTargets *targets, const char *error, DtmTime now)
+{
+	DtmCallEnd	end = {.answer = DTM_ANSWER_ERROR,.error = error};
+
+	/* Who may refuse does so; who may not is asked again, and seen. */
+	if (call->unmade)
+	{
+		end.answer = DTM_ANSWER_FAILURE;
+		end.unmade = true;
+	}
+	dtm_target_forget(targets, &call->waiting);
+	end_call(call, targets, &end, now);
 }
 
 /*
@@ -566,14 +679,24 @@ dtm_calls_fd(void)
 	return dtm_http_fd(http);
 }
 
+int
+dtm_calls_remote_fd(void)
+{
+	return dtm_pg_fd(remote);
+}
+
 long
 dtm_calls_timeout(DtmTime now)
 {
 	long		timeout = dtm_http_timeout(http);
-	DtmTime		wake = dtm_targets_wake(http_targets);
+	long		remote_timeout = dtm_pg_timeout(remote);
+	DtmTime		wake = Min(dtm_targets_wake(http_targets),
+						   dtm_targets_wake(remote_targets));
 
 	if (starts_left)
 		return 0;
+	if (remote_timeout >= 0)
+		timeout = timeout < 0 ? remote_timeout : Min(timeout, remote_timeout);
 	if (dtm_targets_queued(sql_targets) > 0 && executors_from > now)
 		wake = Min(wake, executors_from);
 	if (wake != DTM_NEVER)
@@ -589,17 +712,20 @@ int
 dtm_calls_in_flight(void)
 {
 	return dtm_targets_in_flight(http_targets) +
-		dtm_targets_in_flight(sql_targets);
+		dtm_targets_in_flight(sql_targets) +
+		dtm_targets_in_flight(remote_targets);
 }
 
 int
 dtm_calls_queued(void)
 {
-	return dtm_targets_queued(http_targets) + dtm_targets_queued(sql_targets);
+	return dtm_targets_queued(http_targets) + dtm_targets_queued(sql_targets) +
+		dtm_targets_queued(remote_targets);
 }
 
 int
 dtm_calls_open_circuits(void)
 {
-	return dtm_targets_open_circuits(http_targets);
+	return dtm_targets_open_circuits(http_targets) +
+		dtm_targets_open_circuits(remote_targets);
 }

@@ -11,6 +11,7 @@
 
 #include "address.h"
 #include "call_http.h"
+#include "call_pg.h"
 #include "target.h"
 #include "trans.h"
 
@@ -30,7 +31,8 @@ typedef struct DtmCall
 	int64		timeout;		/* ms */
 	bool		unmade;			/* it cannot be made: not now, nor later */
 	MemoryContext context;		/* holds this and the request */
-	DtmHttpRequest request;		/* HTTP */
+	DtmHttpRequest request;		/* HTTP; and every branch's payload */
+	DtmPgRequest statement;		/* REMOTE */
 	bool		overtaken;		/* it need not be made: the row has changed */
 	int			executor;		/* SQL: the slot; -1: none yet */
 	DtmTime		give_up_at;		/* SQL: when waiting for one is an error; 0 */
@@ -94,7 +96,9 @@ extern void dtm_calls_forget(DtmTrans *trans);
 /* Start what may start, move what can move, hand over results. */
 extern void dtm_calls_drive(DtmTime now);
 
+/* Two descriptors that are readable when there is something to drive. */
 extern int	dtm_calls_fd(void);
+extern int	dtm_calls_remote_fd(void);
 extern long dtm_calls_timeout(DtmTime now); /* ms; -1: none */
 extern int	dtm_calls_in_flight(void);
 extern int	dtm_calls_queued(void);

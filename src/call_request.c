@@ -22,10 +22,14 @@
 #include "secret.h"
 #include "store.h"
 
+static bool make(DtmCall *call, void (*build) (DtmCall *call),
+				 char error[DTM_MAX_ERROR]);
 static bool needs_tables(const DtmCall *call);
 static bool is_resume(const DtmCall *call);
 static bool names_secret(const char *headers);
 static void build_request(DtmCall *call);
+static void build_statement(DtmCall *call);
+static char *own_copy(const DtmCall *call, const char *text);
 static char *build_url(const DtmCall *call);
 static void build_headers(DtmCall *call);
 static bool names_header(const char *headers, const char *name);
@@ -39,6 +43,41 @@ static bool fill_payload(DtmCall *call, char error[DTM_MAX_ERROR]);
 bool
 dtm_call_make_request(DtmCall *call, char error[DTM_MAX_ERROR])
 {
+	return make(call, build_request, error);
+}
+
+bool
+dtm_call_make_statement(DtmCall *call, char error[DTM_MAX_ERROR])
+{
+	const char *written = dtm_address_of(call->trans, call->branch,
+										 call->phase);
+	DtmAddress	address;
+	const char *reason;
+	char	   *server;
+
+	if (!dtm_address_parse(written, &address, &reason) ||
+		address.transport != DTM_CALL_REMOTE)
+	{
+		snprintf(error, DTM_MAX_ERROR, "not an address that can be called");
+		return false;
+	}
+	server = MemoryContextAlloc(call->context, address.server_len + 1);
+	memcpy(server, address.server, address.server_len);
+	server[address.server_len] = '\0';
+	call->statement.server = dtm_pg_use_server(call->trans->owner, server, error);
+	if (call->statement.server == NULL)
+		return false;
+	call->statement.function = own_copy(call, address.function);
+	if (make(call, build_statement, error))
+		return true;
+	dtm_pg_release_server(call->statement.server);
+	call->statement.server = NULL;
+	return false;
+}
+
+static bool
+make(DtmCall *call, void (*build) (DtmCall *call), char error[DTM_MAX_ERROR])
+{
 	MemoryContext before = MemoryContextSwitchTo(call->context);
 	volatile bool made = false;
 
@@ -51,7 +90,7 @@ dtm_call_make_request(DtmCall *call, char error[DTM_MAX_ERROR])
 		MemoryContextSwitchTo(call->context);
 		if (read_payload(call, error))
 		{
-			build_request(call);
+			build(call);
 			made = true;
 		}
 		if (reads)
@@ -116,6 +155,34 @@ build_request(DtmCall *call)
 	request->post = request->body_size > 0 || call->trans->mode == DTM_XA;
 	request->timeout = call->timeout;
 	request->tag = call;
+}
+
+/* The transaction may leave memory before the call ends. */
+static void
+build_statement(DtmCall *call)
+{
+	const DtmTrans *trans = call->trans;
+	const DtmBranch *branch = &trans->branches[call->branch];
+	DtmPgRequest *statement = &call->statement;
+
+	statement->trans_type = dtm_mode_name(trans->mode);
+	statement->gid = own_copy(call, trans->gid);
+	statement->branch_id = own_copy(call, branch->branch_id);
+	statement->op = dtm_op_name(trans->mode, call->phase);
+	if (call->request.body_size > 0)
+		statement->payload = pnstrdup(call->request.body,
+									  call->request.body_size);
+	if (trans->traceparent != NULL)
+		statement->traceparent = own_copy(call, trans->traceparent);
+	statement->keep_result = branch->keep_result;
+	statement->timeout = call->timeout;
+	statement->tag = call;
+}
+
+static char *
+own_copy(const DtmCall *call, const char *text)
+{
+	return MemoryContextStrdup(call->context, dtm_to_utf8(text));
 }
 
 static void

@@ -13,4 +13,7 @@
  */
 extern bool dtm_call_make_request(DtmCall *call, char error[DTM_MAX_ERROR]);
 
+/* The same for call->statement, with a use of its server. */
+extern bool dtm_call_make_statement(DtmCall *call, char error[DTM_MAX_ERROR]);
+
 #endif

@@ -390,7 +390,9 @@ has_nothing_to_undo(const BranchState *state)
 
 	if (state->mode != DTM_SAGA && !state->driven)
 		return false;
+	/* "sql://..." is elsewhere. */
 	return strncmp(state->address[first], SQL_SCHEME, strlen(SQL_SCHEME)) == 0 &&
+		state->address[first][strlen(SQL_SCHEME)] != '/' &&
 		state->op_status[first] != DTM_OP_SUCCEED;
 }
 

@@ -21,6 +21,7 @@ bool		dtm_enabled = true;
 int			dtm_worker_memory = 128 * 1024;
 int			dtm_max_in_flight = 256;
 int			dtm_max_in_flight_per_host = 64;
+int			dtm_remote_connections = 8;
 int			dtm_circuit_failures = 5;
 int			dtm_connect_timeout = 1000;
 int			dtm_max_response_size = 64;
@@ -75,6 +76,9 @@ static const IntSetting int_settings[] = {
 	{"dtm.max_in_flight_per_host",
 		"Number of calls that each worker has under way to one host and port at the same time.",
 	&dtm_max_in_flight_per_host, 1, 100000, PGC_SIGHUP, 0},
+	{"dtm.remote_connections",
+		"Number of connections that each worker has to one foreign server for one role.",
+	&dtm_remote_connections, 1, 10000, PGC_SIGHUP, 0},
 	{"dtm.circuit_failures",
 		"Number of calls in a row without any answer after which a host is probed by one call at a time.",
 	&dtm_circuit_failures, 1, INT_MAX, PGC_SIGHUP, 0},

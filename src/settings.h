@@ -17,6 +17,7 @@ extern bool dtm_enabled;
 extern int	dtm_worker_memory;			/* kB */
 extern int	dtm_max_in_flight;			/* calls, per worker */
 extern int	dtm_max_in_flight_per_host;
+extern int	dtm_remote_connections; /* per role and foreign server */
 extern int	dtm_circuit_failures;
 extern int	dtm_connect_timeout;		/* ms */
 extern int	dtm_max_response_size;		/* kB */

@@ -179,10 +179,11 @@ start_worker(const DtmWorkerArgs *args)
 	}
 
 	dtm_carry_init(shard);
-	wait_set = dtm_create_wait_event_set(3);
+	wait_set = dtm_create_wait_event_set(4);
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, dtm_calls_fd(), NULL, NULL);
+	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, dtm_calls_remote_fd(), NULL, NULL);
 }
 
 /*
@@ -635,7 +636,7 @@ wait_for_something(DtmTime now, bool more_to_read)
 {
 	DtmTime		next = next_check;
 	long		timeout;
-	WaitEvent	events[3];
+	WaitEvent	events[4];
 	int			nevents;
 
 	if (active)

@@ -82,7 +82,7 @@ SQL
 
 is(as('bad', "SELECT dtm.saga('unregistered', ARRAY[dtm.step('$_->[0]'" . ($_->[2] || '') . ")])"), $_->[1], "cannot be registered: $_->[0]")
   for [ 'sql:bad.nothing', '42883' ], [ 'sql:nowhere.note', '42883' ], [ 'sql:good.note', '42883' ], [ 'sql:bad.set_returning', '42883' ], [ 'sql:pg_catalog.lower', '42883' ],
-  [ 'sql:note', '22023' ], [ 'sql:', '22023' ], [ 'sql://server/f.g', '22023' ], [ 'sql:bad.note', '22023', ", body => '\\xff'" ];
+  [ 'sql:note', '22023' ], [ 'sql:', '22023' ], [ 'sql://server/f', '22023' ], [ 'sql://nowhere/f.g', '42704' ], [ 'sql:bad.note', '22023', ", body => '\\xff'" ];
 
 # What goes wrong when it runs, all at once, while good ones run beside
 

@@ -65,7 +65,7 @@ refused(void)
 		"http://[::1/", "http://[::1]x/", "http://[]/", "http://[1.2.3.4]/",
 		"http://[fe80::1%25eth0]/", "http://::1/", "http://h\\evil/", "http://%68/",
 		"http://.h/", "http://h\xc3\xa4/", "http://a,b/", "http://$(x)/", " http://h/",
-		"sql:", "sql:f", "sql:s.", "sql:.f", "sql:s.f()", "sql:s.f.g", "sql:1s.f", "sql://server/s.f",
+		"sql:", "sql:f", "sql:s.", "sql:.f", "sql:s.f()", "sql:s.f.g", "sql:1s.f", "sql://server/s",
 		"sql:\"s.f", "sql:\"\".f", "sql:s.f;drop", "topic://t", "grpc://h:1/s/m", "h:80/s/m",
 	};
 	char		longest[400] = "http://";
@@ -87,6 +87,66 @@ refused(void)
 	ok(dtm_address_parse(longest, &a, &reason), "a host of 253 bytes");
 }
 
+/* sql://server/schema.function: the server and the function by SQL's rules. */
+static void
+remote(void)
+{
+	static const struct
+	{
+		const char *address;
+		const char *target;		/* NULL: refused */
+		const char *function;
+	}			addresses[] = {
+		{"sql://bank_b/public.pay", "bank_b", "public.pay"},
+		{"SQL://Bank_B/Public.Pay", "bank_b", "Public.Pay"},
+		{"sql://\"Bank-B\"/s.f", "Bank-B", "s.f"},
+		{"sql://\"a\"\"b\"/s.f", "a\"b", "s.f"},
+		{"sql://\"a/b\"/\"x/y\".\"f\"", "a/b", "\"x/y\".\"f\""},
+		{"sql://\"b\"/s.f", "b", "s.f"},
+		{"sql:/bank/s.f", NULL, NULL},
+		{"sql://", NULL, NULL},
+		{"sql:///s.f", NULL, NULL},
+		{"sql://bank", NULL, NULL},
+		{"sql://bank/", NULL, NULL},
+		{"sql://bank/f", NULL, NULL},
+		{"sql://bank/s.f()", NULL, NULL},
+		{"sql://bank/s.f/g", NULL, NULL},
+		{"sql://bank/d.s.f", NULL, NULL},
+		{"sql://bank-b/s.f", NULL, NULL},
+		{"sql://b%61nk/s.f", NULL, NULL},
+		{"sql://bank:5432/s.f", NULL, NULL},
+		{"sql://me@bank/s.f", NULL, NULL},
+		{"sql://bank//s.f", NULL, NULL},
+		{"sql://\"bank/s.f", NULL, NULL},
+		{"sql://\"\"/s.f", NULL, NULL},
+		{"sql://\"a b\"/s.f", NULL, NULL},
+		{"sql://bank/s.f;drop", NULL, NULL},
+		{"sql://1bank/s.f", NULL, NULL},
+	};
+
+	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++)
+	{
+		DtmAddress	a;
+		const char *reason;
+		char		target[64];
+		bool		good = dtm_address_parse(addresses[i].address, &a, &reason);
+
+		is(good, addresses[i].target != NULL, addresses[i].address);
+		if (!good)
+		{
+			ok(reason != NULL, "a reason is given");
+			continue;
+		}
+		is(a.transport, DTM_CALL_REMOTE, "on another server");
+		dtm_address_target(&a, target, sizeof(target));
+		is_text(target, addresses[i].target, "its server");
+		is_text(a.function, addresses[i].function, "its function");
+		dtm_address_target(&a, target, 3);
+		ok(strlen(target) < 3, "a small buffer is not overrun");
+		ok(!dtm_address_allowed(addresses[i].address, "http://bank"), "no HTTP prefix covers it");
+	}
+}
+
 static void
 others(void)
 {
@@ -99,6 +159,7 @@ others(void)
 	is_text(a.function, "public.pay", "its name");
 	ok(dtm_address_parse("sql:\"My.S\".\"a\"\"b\"", &a, &reason), "a quoted one");
 	ok(dtm_address_parse("sql:s\xc3\xa9.f$1", &a, &reason), "with letters of the world");
+	remote();
 	(void) dtm_address_parse("http://long-name/", &a, &reason);
 	dtm_address_target(&a, target, sizeof(target));
 	is_text(target, "lon", "a small buffer is not overrun");
