@@ -272,7 +272,7 @@ sub drain
 sub check
 {
 	my ($self, $label, $what) = @_;
-	my ($main, $shop) = @$self{qw(main shop)};
+	my $main = $self->{main};
 	my (%seen, @wrong);
 
 	$self->read_log;
@@ -281,26 +281,7 @@ sub check
 	push @wrong, grep { /^broken \Q$label\E / } @{ $self->{broken} || [] };
 
 	$seen{$_}{calls} = $self->{calls}{$_} || 0 for keys %began;
-	for (rows($main, "SELECT t.gid, t.status, (SELECT string_agg(b.branch_id, ' ' ORDER BY b.branch) FROM dtm.branch b WHERE b.id = t.id),"
-		. " (SELECT count(*) FROM dtm.op o WHERE o.id = t.id AND o.phase = 0 AND o.branch >= 0 AND o.status = 'S')"
-		. " FROM dtm.trans t WHERE t.gid LIKE '$label-%'"))
-	{
-		my ($gid, $status, $branches, $recorded) = @$_;
-		@{ $seen{$gid} }{qw(status branches recorded)} = ($status, [ split / /, $branches || '' ], $recorded);
-	}
-	$seen{ $_->[0] }{order} = 1 for rows($main, "SELECT gid FROM crash.orders WHERE gid LIKE '$label-%'");
-	push @{ $seen{ $_->[0] }{problems} }, "branch $_->[1] is left prepared" for rows($shop,
-		"SELECT split_part(gid, ' ', 1), split_part(gid, ' ', 2) FROM pg_prepared_xacts WHERE gid LIKE '$label-%'");
-	$seen{ $_->[0] }{business} = 1 for rows($shop, "SELECT gid FROM business WHERE gid LIKE '$label-%'");
-	for my $where ([ $main, 'crash.effect' ], [ $shop, 'effect' ])
-	{
-		push @{ $seen{ $_->[0] }{effects} }, { branch => $_->[1], op => $_->[2], at => $_->[3], token => $_->[4] || '' }
-		  for rows($where->[0],
-			"SELECT gid, branch_id, op, extract(epoch FROM at), token FROM $where->[1] WHERE gid LIKE '$label-%'");
-	}
-	$seen{ $_->[0] }{token} = $_->[1] for rows($main,
-		"SELECT t.gid, convert_from(o.result, 'UTF8')::jsonb->>'token' FROM dtm.trans t JOIN dtm.op o USING (id)"
-		  . " WHERE o.branch = 0 AND o.phase = 0 AND o.result IS NOT NULL AND t.gid LIKE '$label-%'");
+	$self->read_tables($label, \%seen);
 	push @{ $seen{ $_->[0] }{problems} }, $_->[1] for $self->own_checks($label, \%began);
 
 	push @wrong, "$_: nobody began it" for grep { !$began{$_} } sort keys %seen;
@@ -322,6 +303,51 @@ sub check
 		diag($out);
 	}
 	return @wrong == 0;
+}
+
+# What is in the tables of both servers, for each gid of this label.
+sub read_tables
+{
+	my ($self, $label, $seen) = @_;
+	my $like = "gid LIKE '$label-%'";
+	my $effects = "SELECT 'effect', gid, branch_id, op, extract(epoch FROM at), token FROM";
+	my @main = (
+		"SELECT 'trans', gid, status, (SELECT string_agg(branch_id, ' ' ORDER BY branch) FROM dtm.branch b WHERE b.id = t.id),"
+		  . " (SELECT count(*) FROM dtm.op o WHERE o.id = t.id AND phase = 0 AND branch >= 0 AND o.status = 'S'),"
+		  . " (SELECT convert_from(result, 'UTF8')::jsonb->>'token' FROM dtm.op o WHERE o.id = t.id AND branch = 0 AND phase = 0)"
+		  . " FROM dtm.trans t WHERE $like",
+		"SELECT 'order', gid FROM crash.orders WHERE $like",
+		"$effects crash.effect WHERE $like");
+	my @shop = (
+		"SELECT 'business', gid FROM business WHERE $like",
+		"SELECT 'prepared', split_part(gid, ' ', 1), split_part(gid, ' ', 2) FROM pg_prepared_xacts WHERE $like",
+		"$effects effect WHERE $like");
+
+	for (rows($self->{main}, join('; ', @main)), rows($self->{shop}, join('; ', @shop)))
+	{
+		my ($what, $gid, @values) = @$_;
+		my $one = $seen->{$gid} ||= {};
+
+		if ($what eq 'trans')
+		{
+			@$one{qw(status recorded token)} = @values[ 0, 2, 3 ];
+			$one->{branches} = [ split / /, $values[1] || '' ];
+		}
+		elsif ($what eq 'effect')
+		{
+			push @{ $one->{effects} },
+			  { branch => $values[0], op => $values[1], at => $values[2], token => $values[3] || '' };
+		}
+		elsif ($what eq 'prepared')
+		{
+			push @{ $one->{problems} }, "branch $values[0] is left prepared";
+		}
+		else
+		{
+			$one->{$what} = 1;
+		}
+	}
+	return;
 }
 
 sub rows
