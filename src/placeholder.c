@@ -7,10 +7,8 @@
  * put in is not looked at again: a result cannot name others.
  *
  * Payloads are checked when they are stored, and filled in when they are sent.
- * The worker does that, for everybody. So a path may only go down: keys, single
- * elements, all elements. No filters, no methods, no arithmetic, nothing that
- * visits a value twice; and the number of accessors is limited. Then the work is
- * at most that number times the size of a result, which is limited too.
+ * The worker does that, for everybody: what may be in a payload, and what is
+ * looked at in results, is limited (result_path.c).
  */
 #include "postgres.h"
 
@@ -19,14 +17,14 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/jsonpath.h"
-#include "utils/numeric.h"
 
 #include "json_value.h"
 #include "placeholder.h"
+#include "result_path.h"
 
 #define FROM_KEY	"$from"
 #define PATH_KEY	"path"
+#define MAX_VISITS	100000		/* of values, for one payload: some milliseconds */
 #define EXAMPLE		"{\"$from\": \"01\", \"path\": \"$.flight.id\"}"
 
 /* One of them, as it stands in the payload. */
@@ -52,6 +50,7 @@ typedef struct Filling
 	DtmResult  *results;
 	int			nresults;
 	bool		or_null;
+	int			visits;			/* so many values may still be looked at */
 	const char *missing;		/* the first that was not found; NULL: none */
 } Filling;
 
@@ -60,16 +59,12 @@ static bool is_placeholder(JsonbContainer *container, JsonbValue *from,
 						   JsonbValue *path);
 static void note_placeholder(Search *s, const JsonbValue *from,
 							 const JsonbValue *path);
-static int	check_path(const char *text, const char *place);
-static bool is_single_subscript(JsonPathItem *item);
-static void in_path(void *place);
 static JsonbValue *fill(Filling *f, JsonbParseState **state,
 						JsonbContainer *container);
 static void push(Filling *f, JsonbParseState **state, JsonbIteratorToken token,
 				 JsonbValue *value);
 static Jsonb *look_up(Filling *f, const JsonbValue *from,
 					  const JsonbValue *path);
-static Jsonb *find_first(Jsonb *json, const char *path);
 static void read_result(DtmResult *result);
 static char *string_value(const JsonbValue *value);
 
@@ -168,7 +163,7 @@ note_placeholder(Search *s, const JsonbValue *from, const JsonbValue *path)
 				 errmsg("%s: more than %d placeholders", s->place,
 						DTM_MAX_PLACEHOLDERS),
 				 errhint("Take larger parts of results: the path \"$\" finds all of one.")));
-	s->accessors += check_path(string_value(path), s->place);
+	s->accessors += dtm_read_path(string_value(path), s->place).naccessors;
 	if (s->accessors > DTM_MAX_ACCESSORS)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -183,88 +178,6 @@ note_placeholder(Search *s, const JsonbValue *from, const JsonbValue *path)
 			return;
 	}
 	s->branch_ids = lappend(s->branch_ids, branch_id);
-}
-
-/* Returns the number of its accessors. */
-static int
-check_path(const char *text, const char *place)
-{
-	ErrorContextCallback callback;
-	JsonPath   *path;
-	JsonPathItem item;
-	int			accessors = 0;
-
-	callback.callback = in_path;
-	callback.arg = unconstify(char *, place);
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
-	path = DatumGetJsonPathP(DirectFunctionCall1(jsonpath_in,
-												 CStringGetDatum(text)));
-	error_context_stack = callback.previous;
-
-	jspInit(&item, path);
-	for (;;)
-	{
-		JsonPathItem next;
-		bool		good;
-
-		switch (item.type)
-		{
-			case jpiRoot:
-				good = accessors == 0;
-				break;
-			case jpiKey:
-			case jpiAnyKey:
-			case jpiAnyArray:
-				good = accessors > 0;
-				break;
-			case jpiIndexArray:
-				good = accessors > 0 && is_single_subscript(&item);
-				break;
-			default:
-				good = false;
-				break;
-		}
-		if (!good)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("%s: path \"%s\" of a placeholder does more than go down",
-							place, text),
-					 errdetail("A placeholder's path has $, .key, .*, [0], [last] and [*]: no filters, methods, ranges, variables, arithmetic or .**."),
-					 errhint("Let the earlier branch answer what is needed, or the later one take the path \"$\" and look for it.")));
-		accessors++;
-		if (!jspGetNext(&item, &next))
-			return accessors;
-		item = next;
-	}
-}
-
-/* [0] or [last], and no list: [0, 0][0, 0] doubles what it finds each time. */
-static bool
-is_single_subscript(JsonPathItem *item)
-{
-	JsonPathItem from;
-	JsonPathItem to;
-
-	if (item->content.array.nelems != 1 ||
-		jspGetArraySubscript(item, &from, &to, 0))
-		return false;
-	if (jspHasNext(&from))
-		return false;
-	if (from.type == jpiNumeric)
-	{
-		Datum		index = NumericGetDatum(jspGetNumeric(&from));
-
-		/* [-1] would find nothing; who writes it means [last]. */
-		return *DatumGetCString(DirectFunctionCall1(numeric_out, index)) != '-';
-	}
-	return from.type == jpiLast;
-}
-
-static void
-in_path(void *place)
-{
-	errcontext("path of a placeholder in %s", (const char *) place);
 }
 
 int
@@ -306,7 +219,8 @@ dtm_fill_placeholders(const char *branch_id, const char *bytes, size_t size,
 		.branch_id = branch_id,
 		.results = results,
 		.nresults = nresults,
-		.or_null = or_null
+		.or_null = or_null,
+		.visits = MAX_VISITS
 	};
 	char	   *utf8 = pnstrdup(bytes, size);
 	char	   *text = pg_any_to_server(utf8, size, PG_UTF8);
@@ -397,7 +311,7 @@ look_up(Filling *f, const JsonbValue *from, const JsonbValue *path)
 	char	   *path_text = string_value(path);
 	JsonbValue	null = {.type = jbvNull};
 	DtmResult  *result = NULL;
-	Jsonb	   *found = NULL;
+	JsonbValue	found;
 
 	for (int i = 0; i < f->nresults; i++)
 	{
@@ -408,10 +322,13 @@ look_up(Filling *f, const JsonbValue *from, const JsonbValue *path)
 	{
 		read_result(result);
 		if (result->json != NULL)
-			found = find_first(result->json, path_text);
+		{
+			DtmPath		read = dtm_read_path(path_text, "payload");
+
+			if (dtm_find_first(&read, result->json, &f->visits, &found))
+				return JsonbValueToJsonb(&found);
+		}
 	}
-	if (found != NULL)
-		return found;
 
 	if (!f->or_null && f->missing == NULL)
 	{
@@ -421,29 +338,14 @@ look_up(Filling *f, const JsonbValue *from, const JsonbValue *path)
 		else if (result->json == NULL)
 			f->missing = psprintf("payload of branch %s: %s finds nothing: the result of branch %s is no JSON",
 								  f->branch_id, path_text, branch_id);
+		else if (f->visits < 0)
+			f->missing = psprintf("payload of branch %s: %s finds nothing in the first %d values that are looked at for all its placeholders",
+								  f->branch_id, path_text, MAX_VISITS);
 		else
 			f->missing = psprintf("payload of branch %s: %s finds nothing in the result of branch %s",
 								  f->branch_id, path_text, branch_id);
 	}
 	return JsonbValueToJsonb(&null);
-}
-
-/* NULL: it finds nothing */
-static Jsonb *
-find_first(Jsonb *json, const char *path)
-{
-	LOCAL_FCINFO(fcinfo, 4);
-	Datum		found;
-
-	InitFunctionCallInfoData(*fcinfo, NULL, 4, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = JsonbPGetDatum(json);
-	fcinfo->args[1].value = DirectFunctionCall1(jsonpath_in, CStringGetDatum(path));
-	fcinfo->args[2].value = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
-	fcinfo->args[3].value = BoolGetDatum(true); /* no errors: nothing is found */
-	for (int i = 0; i < 4; i++)
-		fcinfo->args[i].isnull = false;
-	found = jsonb_path_query_first(fcinfo);
-	return fcinfo->isnull ? NULL : DatumGetJsonbP(found);
 }
 
 /* Once, however many placeholders draw from it. */
