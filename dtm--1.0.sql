@@ -81,7 +81,7 @@ CREATE TABLE dtm.trans (
 	concurrent			boolean NOT NULL DEFAULT false,
 	forced				boolean NOT NULL DEFAULT false,	-- ended by force_stop
 	driven				boolean NOT NULL DEFAULT false,	-- tcc: dtm calls the tries, and submits
-	due					timestamptz,		-- when the worker must look at it; NULL: never again
+	due					timestamptz,		-- when the worker must look at it; NULL: never again; once it has ended: to run its ending
 	created_at			timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	submitted_at		timestamptz,
 	finished_at			timestamptz,
@@ -126,7 +126,7 @@ CREATE TABLE dtm.branch (
 -- without a row is prepared and has not answered yet.
 CREATE TABLE dtm.op (
 	id					bigint NOT NULL,
-	branch				integer NOT NULL,	-- -1: the back-check of a message, the resuming of a workflow
+	branch				integer NOT NULL,	-- -1: the back-check of a message, the resuming of a workflow; -2: on_success, on_failure
 	phase				smallint NOT NULL,	-- 0 forward, 1 backward, 2 try; of a workflow: action, rollback, commit
 	status				"char" NOT NULL,	-- p prepared, S succeed, F failed
 	stuck				boolean NOT NULL DEFAULT false,
@@ -987,7 +987,7 @@ SELECT t.gid,
 	t.deadline, t.not_before, CASE WHEN t.mode <> 'w' THEN t.query_prepared END AS query_prepared,
 	t.reason, t.forced, t.concurrent,
 	t.timeout_to_fail, t.retry_interval, t.retry_limit, t.request_timeout,
-	t.branch_headers, t.traceparent,
+	t.branch_headers, t.traceparent, t.on_success, t.on_failure,
 	w.name AS workflow, CASE WHEN t.mode = 'w' THEN t.query_prepared END AS resume
 FROM dtm.trans AS t
 LEFT JOIN dtm.workflow AS w ON w.id = t.id
@@ -1003,7 +1003,7 @@ SELECT t.gid,
 	CASE p.phase WHEN 0 THEN b.forward WHEN 1 THEN b.backward ELSE b.try END AS address,
 	coalesce(o.attempts, 0) AS attempts,
 	o.last_error, o.last_attempt,
-	CASE WHEN t.due IS NOT NULL THEN o.next_attempt END AS next_attempt,
+	CASE WHEN t.finished_at IS NULL THEN o.next_attempt END AS next_attempt,
 	coalesce(o.stuck, false) AS stuck,
 	dtm.payload_json(o.result) AS result
 FROM dtm.trans AS t
@@ -1036,17 +1036,34 @@ SELECT t.gid, '00', w.name,
 FROM dtm.trans AS t
 JOIN dtm.workflow AS w ON w.id = t.id
 LEFT JOIN dtm.op AS o ON o.id = t.id AND o.branch = -1
-WHERE dtm.may_see(t.owner);
+WHERE dtm.may_see(t.owner)
+UNION ALL
+SELECT t.gid, '00', e.op,
+	dtm.op_status_name(o.status),
+	e.statement,
+	coalesce(o.attempts, 0),
+	o.last_error, o.last_attempt,
+	CASE WHEN t.due IS NOT NULL THEN o.next_attempt END,
+	coalesce(o.stuck, false),
+	NULL
+FROM dtm.trans AS t
+CROSS JOIN LATERAL (VALUES ('on_success', t.on_success, 'S'::"char"),
+	('on_failure', t.on_failure, 'F'::"char")) AS e(op, statement, status)
+LEFT JOIN dtm.op AS o ON o.id = t.id AND o.branch = -2 AND t.status = e.status
+WHERE e.statement IS NOT NULL AND dtm.may_see(t.owner);
 COMMENT ON VIEW dtm.branches IS
-'One row for each op of one''s own global transactions: compensate and action for each step of a saga; try (if dtm calls it), cancel and confirm; rollback and commit; the action of a message, and its back-check: branch 00, op msg; what the client of a workflow has recorded, and the workflow itself: branch 00, its name as op, and the address where it is resumed. status: prepared (not ended; perhaps never called), succeed, failed (refused). attempts: calls that ended. next_attempt: after a failed one. result: what the branch answered, if it keeps that (keep_result).';
+'One row for each op of one''s own global transactions: compensate and action for each step of a saga; try (if dtm calls it), cancel and confirm; rollback and commit; the action of a message, and its back-check: branch 00, op msg; what the client of a workflow has recorded, and the workflow itself: branch 00, its name as op, and the address where it is resumed; on_success and on_failure, of branch 00 too, with the statement as address. status: prepared (not ended; perhaps never called), succeed, failed (refused). attempts: calls that ended. next_attempt: after a failed one. result: what the branch answered, if it keeps that (keep_result).';
 
 CREATE VIEW dtm.stuck WITH (security_barrier) AS
 SELECT t.gid,
 	dtm.trans_type_name(t.mode) AS trans_type,
 	dtm.status_name(t.status) AS status,
 	coalesce(b.branch_id, '00') AS branch_id,
-	CASE WHEN o.branch = -1 THEN coalesce((SELECT w.name FROM dtm.workflow AS w WHERE w.id = t.id), 'msg') ELSE dtm.op_name(t.mode, o.phase) END AS op,
-	CASE WHEN o.branch = -1 THEN t.query_prepared
+	CASE o.branch WHEN -1 THEN coalesce((SELECT w.name FROM dtm.workflow AS w WHERE w.id = t.id), 'msg')
+		WHEN -2 THEN CASE t.status WHEN 'S' THEN 'on_success' ELSE 'on_failure' END
+		ELSE dtm.op_name(t.mode, o.phase) END AS op,
+	CASE o.branch WHEN -1 THEN t.query_prepared
+		WHEN -2 THEN CASE t.status WHEN 'S' THEN t.on_success ELSE t.on_failure END
 		ELSE CASE o.phase WHEN 0 THEN b.forward WHEN 1 THEN b.backward ELSE b.try END END AS address,
 	o.attempts, o.last_error, o.last_attempt, o.next_attempt,
 	t.created_at
@@ -1054,12 +1071,13 @@ FROM dtm.trans AS t
 JOIN dtm.op AS o ON o.id = t.id
 LEFT JOIN dtm.branch AS b ON b.id = o.id AND b.branch = o.branch
 WHERE t.due IS NOT NULL AND o.stuck AND o.status = 'p'
-AND (o.branch <> -1 OR t.status = 'p')
+AND CASE o.branch WHEN -1 THEN t.status = 'p' WHEN -2 THEN t.status IN ('S', 'F')
+	ELSE t.status NOT IN ('S', 'F') END
 AND dtm.may_see(t.owner)
 -- So that commands to all of them at once wait for each other, and never in a circle.
 ORDER BY t.id, o.branch, o.phase;
 COMMENT ON VIEW dtm.stuck IS
-'Ops that have failed dtm.stuck_after times or more and must succeed: still retried, but somebody should look. Mend the branch, then dtm.retry_now(gid); or give up with dtm.force_stop(gid, reason).';
+'Ops that have failed dtm.stuck_after times or more and must succeed: still retried, but somebody should look. Mend the branch, then dtm.retry_now(gid); or give up with dtm.force_stop(gid, reason). A statement on_success or on_failure is here too: its transaction has ended, but the statement has not succeeded; to force_stop it gives up the statement alone.';
 
 CREATE VIEW dtm.topics AS
 SELECT topic, url, subscribed_at, subscribed_by FROM dtm.topic;
@@ -1101,7 +1119,7 @@ FROM (
 		WHERE datname = pg_catalog.current_database())) AS w,
 	(SELECT pg_catalog.count(*) AS backlog,
 		pg_catalog.min(created_at) AS oldest_unfinished
-	FROM dtm.trans WHERE due IS NOT NULL) AS b;
+	FROM dtm.trans WHERE due IS NOT NULL AND status NOT IN ('S', 'F')) AS b;
 COMMENT ON VIEW dtm.stats IS
 'This database in numbers. Counters since the server started: begun (taken up by the worker), succeeded, failed, calls by outcome, retries, mean_latency_ms (from begin to end). From the tables: backlog (unfinished) and oldest_unfinished.';
 
@@ -1126,7 +1144,9 @@ SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
 	'retry_interval', t.retry_interval,
 	'retry_limit', t.retry_limit,
 	'request_timeout', t.request_timeout,
-	'traceparent', t.traceparent))
+	'traceparent', t.traceparent,
+	'on_success', t.on_success,
+	'on_failure', t.on_failure))
 	|| pg_catalog.jsonb_build_object(
 	'branch_headers', t.branch_headers,
 	'branches', coalesce((
@@ -1189,6 +1209,19 @@ SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
 			'last_error', o.last_error))
 		FROM (VALUES (t.id)) AS one(id)
 		LEFT JOIN dtm.op AS o ON o.id = one.id AND o.branch = -1)) END
+	|| CASE WHEN CASE t.status WHEN 'S' THEN t.on_success WHEN 'F' THEN t.on_failure END IS NULL
+	THEN '{}'::jsonb ELSE pg_catalog.jsonb_build_object(
+	'ending', (
+		SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+			'op', CASE t.status WHEN 'S' THEN 'on_success' ELSE 'on_failure' END,
+			'status', dtm.op_status_name(o.status),
+			'attempts', coalesce(o.attempts, 0),
+			'stuck', CASE WHEN o.stuck THEN true END,
+			'last_attempt', o.last_attempt,
+			'next_attempt', CASE WHEN t.due IS NOT NULL THEN o.next_attempt END,
+			'last_error', o.last_error))
+		FROM (VALUES (t.id)) AS one(id)
+		LEFT JOIN dtm.op AS o ON o.id = one.id AND o.branch = -2)) END
 FROM dtm.trans AS t
 WHERE t.id = trans_id;
 END;

@@ -34,11 +34,18 @@ typedef struct PlanText
 	Oid			types[MAX_ARGS];
 } PlanText;
 
+#define IS_FINAL "status OPERATOR(pg_catalog.=) ANY ('{S,F}'::pg_catalog.\"char\"[])"
+
 static const PlanText plan_texts[DTM_NPLANS] = {
 	[DTM_PLAN_FIND] = {
 		"SELECT id, owner, mode, status, concurrent, forced, reason, digest, "
 		" driven, query_prepared IS NOT NULL AND deadline "
-		"  OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() "
+		"  OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp(), "
+		" due IS NOT NULL AND " IS_FINAL ", "
+		" CASE WHEN due IS NOT NULL AND " IS_FINAL " THEN (SELECT stuck FROM dtm.op "
+		"  WHERE op.id OPERATOR(pg_catalog.=) trans.id "
+		"  AND op.branch OPERATOR(pg_catalog.=) -2 "
+		"  AND op.status OPERATOR(pg_catalog.=) 'p'::pg_catalog.\"char\") END "
 		"FROM dtm.trans WHERE gid OPERATOR(pg_catalog.=) $1",
 		1, {TEXTOID}
 	},
@@ -97,21 +104,28 @@ static const PlanText plan_texts[DTM_NPLANS] = {
 		2, {INT8OID, TIMESTAMPTZOID}
 	},
 	[DTM_PLAN_ABORT] = {
-		/* $3: the new status; $4 due, $5 finished_at */
-		"UPDATE dtm.trans SET status = $3, due = $4, finished_at = $5, reason = $6 "
+		/* $3: the new status; $4 now, $5 finished_at. An ending is due now. */
+		"UPDATE dtm.trans SET status = $3, "
+		" due = CASE WHEN $3 OPERATOR(pg_catalog.<>) 'F'::pg_catalog.\"char\" "
+		"  OR on_failure IS NOT NULL THEN $4 END, "
+		" finished_at = $5, reason = $6 "
 		"WHERE id OPERATOR(pg_catalog.=) $1 "
 		"AND status OPERATOR(pg_catalog.=) $2",
 		6, {INT8OID, CHAROID, CHAROID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
 	},
 	[DTM_PLAN_FORCE_STOP] = {
-		"UPDATE dtm.trans SET status = 'F', forced = true, due = NULL, "
+		"UPDATE dtm.trans SET status = 'F', forced = true, "
+		" due = CASE WHEN on_failure IS NOT NULL THEN $3 END, "
 		" finished_at = $3, reason = $4 "
 		"WHERE id OPERATOR(pg_catalog.=) $1 "
 		"AND status OPERATOR(pg_catalog.=) $2",
 		4, {INT8OID, CHAROID, TIMESTAMPTZOID, TEXTOID}
 	},
 	[DTM_PLAN_FINISH] = {
-		"UPDATE dtm.trans SET status = $3, due = NULL, finished_at = $4, "
+		/* If it has a statement for this end, that is due now. */
+		"UPDATE dtm.trans SET status = $3, finished_at = $4, "
+		" due = CASE WHEN CASE WHEN $3 OPERATOR(pg_catalog.=) 'S'::pg_catalog.\"char\" "
+		"  THEN on_success ELSE on_failure END IS NOT NULL THEN $4 END, "
 		" submitted_at = CASE WHEN $3 OPERATOR(pg_catalog.=) 'S'::pg_catalog.\"char\" "
 		"  THEN $4 END, reason = $5 "
 		"WHERE id OPERATOR(pg_catalog.=) $1 "
@@ -119,13 +133,23 @@ static const PlanText plan_texts[DTM_NPLANS] = {
 		5, {INT8OID, CHAROID, CHAROID, TIMESTAMPTZOID, TEXTOID}
 	},
 	[DTM_PLAN_RETRY_NOW] = {
-		/* Nobody waits any longer for a workflow to be heard of. */
+		/*
+		 * An ending may just have succeeded: it is not run again. Nobody waits
+		 * any longer for a workflow to be heard of.
+		 */
 		"UPDATE dtm.trans SET hurried_at = $3, due = $3, "
 		" deadline = CASE WHEN mode OPERATOR(pg_catalog.=) 'w'::pg_catalog.\"char\" "
 		"  THEN LEAST($3, deadline) ELSE deadline END "
 		"WHERE id OPERATOR(pg_catalog.=) $1 "
-		"AND status OPERATOR(pg_catalog.=) $2",
+		"AND status OPERATOR(pg_catalog.=) $2 "
+		"AND (due IS NOT NULL OR NOT " IS_FINAL ")",
 		3, {INT8OID, CHAROID, TIMESTAMPTZOID}
+	},
+	[DTM_PLAN_GIVE_UP_ENDING] = {
+		"UPDATE dtm.trans SET due = NULL "
+		"WHERE id OPERATOR(pg_catalog.=) $1 "
+		"AND status OPERATOR(pg_catalog.=) $2 AND due IS NOT NULL",
+		2, {INT8OID, CHAROID}
 	},
 	[DTM_PLAN_LOG] = {
 		"INSERT INTO dtm.operation_log (role, command, gid, reason) "
@@ -373,6 +397,8 @@ find_by_statement(const text *gid, DtmFound *found)
 	found->digest = isnull ? NULL : DatumGetByteaPCopy(digest);
 	found->driven = DatumGetBool(dtm_api_value(9, &isnull));
 	found->can_be_asked = DatumGetBool(dtm_api_value(10, &isnull)) && !isnull;
+	found->ending_pending = DatumGetBool(dtm_api_value(11, &isnull));
+	found->ending_stuck = DatumGetBool(dtm_api_value(12, &isnull)) && !isnull;
 	SPI_freetuptable(SPI_tuptable);
 	return true;
 }
@@ -394,7 +420,8 @@ dtm_api_was_unfinished(const text *gid)
 	/* Read-only: with the snapshot of whoever calls us, not one of now. */
 	if (run(DTM_PLAN_FIND, values, NULL, true) == 0)
 		return false;
-	return !dtm_status_is_final((DtmStatus) DatumGetChar(dtm_api_value(4, &isnull)));
+	return !dtm_status_is_final((DtmStatus) DatumGetChar(dtm_api_value(4, &isnull))) ||
+		DatumGetBool(dtm_api_value(11, &isnull));
 }
 
 void

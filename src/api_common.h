@@ -47,6 +47,7 @@ typedef enum DtmApiPlan
 	DTM_PLAN_ABORT,
 	DTM_PLAN_FORCE_STOP,
 	DTM_PLAN_FINISH,
+	DTM_PLAN_GIVE_UP_ENDING,
 	DTM_PLAN_RETRY_NOW,
 	DTM_PLAN_LOG,
 	DTM_PLAN_QUERY,
@@ -91,6 +92,8 @@ typedef struct DtmFound
 	bool		forced;
 	bool		driven;			/* dtm itself calls the tries and submits */
 	bool		can_be_asked;	/* prepared, but its back-check is due */
+	bool		ending_pending; /* final, but its statement has not succeeded */
+	bool		ending_stuck;	/* and people have been told so */
 	char	   *reason;			/* NULL: none */
 	bytea	   *digest;			/* NULL: none */
 } DtmFound;
@@ -114,7 +117,7 @@ extern bool dtm_api_find(const DtmApi *api, const text *gid, DtmRight right,
 extern void dtm_api_must_find(const DtmApi *api, const text *gid,
 							  DtmRight right, DtmLook look, DtmFound *found);
 
-/* Does the calling statement itself still see it unfinished? */
+/* Does the calling statement itself still see something to be done? */
 extern bool dtm_api_was_unfinished(const text *gid);
 
 /* api_peek.c: the row as it is now, but for its digest; no rights are checked. */
@@ -154,6 +157,9 @@ extern void dtm_check_gid(const text *gid);
 extern void dtm_check_address(Oid user, const text *address,
 							  const bytea *payload, int step,
 							  const char *argument);
+
+/* api_ending.c: an error unless it may be an on_success or on_failure. */
+extern void dtm_check_statement(const text *statement, const char *argument);
 
 /*
  * api_control.c: its user says how it has ended. false: it is not in the status

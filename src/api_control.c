@@ -232,10 +232,15 @@ judge(Command command, const DtmFound *found)
 				return found->driven || found->can_be_asked ||
 					found->mode == DTM_WORKFLOW ? CHANGE : ILLEGAL;
 			return found->status == DTM_SUBMITTED ||
-				found->status == DTM_ABORTING ? CHANGE : ILLEGAL;
+				found->status == DTM_ABORTING ||
+				found->ending_pending ? CHANGE : ILLEGAL;
 
 		case FORCE_STOP:
-			if (!dtm_status_is_final(found->status))
+			/*
+			 * A statement that does not succeed can be given up, too; but to
+			 * stop once more what was stopped does not take its ending away.
+			 */
+			if (!dtm_status_is_final(found->status) || found->ending_stuck)
 				return CHANGE;
 			return found->status == DTM_FAILED ? NOTHING_TO_DO : ILLEGAL;
 	}
@@ -284,7 +289,7 @@ change(Command command, const DtmFound *found, const char *reason)
 				Datum		values[] = {id, from, to, now, now, why};
 
 				return dtm_api_lookup(DTM_PLAN_ABORT, values,
-									  ends ? "   n  " : "    n ");
+									  ends ? NULL : "    n ");
 			}
 		case RETRY_NOW:
 			{
@@ -298,7 +303,9 @@ change(Command command, const DtmFound *found, const char *reason)
 													  "stopped by force");
 				Datum		values[] = {id, from, now, why};
 
-				return dtm_api_lookup(DTM_PLAN_FORCE_STOP, values, NULL);
+				return dtm_api_lookup(dtm_status_is_final(found->status) ?
+									  DTM_PLAN_GIVE_UP_ENDING :
+									  DTM_PLAN_FORCE_STOP, values, NULL);
 			}
 	}
 	return 0;

@@ -78,6 +78,8 @@ read_row(Relation trans, HeapTuple row, DtmFound *found)
 	found->driven = DatumGetBool(heap_getattr(row, COLUMN_DRIVEN, desc,
 											  &isnull));
 	found->can_be_asked = false;	/* nobody who waits wants to know */
+	found->ending_pending = false;
+	found->ending_stuck = false;
 	value = heap_getattr(row, reason, desc, &isnull);
 	found->reason = isnull ? NULL : TextDatumGetCString(value);
 	found->digest = NULL;

@@ -23,7 +23,8 @@ typedef struct Digest
 	uint64		half[2];
 } Digest;
 
-static text *statement_argument(FunctionCallInfo fcinfo, int n);
+static text *statement_argument(FunctionCallInfo fcinfo, int n,
+								const char *argument);
 static int64 insert(const DtmApi *api, const DtmStart *start, bool one_call,
 					const Digest *digest);
 static Interval *time_to_prepare(const DtmStart *start);
@@ -99,10 +100,12 @@ dtm_read_options(FunctionCallInfo fcinfo, int first, const DtmOption *list,
 				options->orders = PG_GETARG_JSONB_P(n);
 				break;
 			case DTM_ON_SUCCESS:
-				options->on_success = statement_argument(fcinfo, n);
+				options->on_success = statement_argument(fcinfo, n,
+														 "on_success");
 				break;
 			case DTM_ON_FAILURE:
-				options->on_failure = statement_argument(fcinfo, n);
+				options->on_failure = statement_argument(fcinfo, n,
+														 "on_failure");
 				break;
 			case DTM_OPTIONS_END:
 				break;
@@ -112,11 +115,14 @@ dtm_read_options(FunctionCallInfo fcinfo, int first, const DtmOption *list,
 
 /* NULL and '' are none. */
 static text *
-statement_argument(FunctionCallInfo fcinfo, int n)
+statement_argument(FunctionCallInfo fcinfo, int n, const char *argument)
 {
 	text	   *statement = PG_GETARG_TEXT_PP(n);
 
-	return VARSIZE_ANY_EXHDR(statement) > 0 ? statement : NULL;
+	if (VARSIZE_ANY_EXHDR(statement) == 0)
+		return NULL;
+	dtm_check_statement(statement, argument);
+	return statement;
 }
 
 int

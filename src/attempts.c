@@ -12,9 +12,10 @@
 
 static void take_load(DtmTrans *trans);
 static void take_result(DtmTrans *trans, const DtmEvent *event);
-static void take_failed_attempt(DtmTrans *trans, const DtmEvent *event);
 static void take_withdrawal(DtmTrans *trans, const DtmEvent *event);
 static void take_command(DtmTrans *trans, const DtmEvent *event);
+static void stop_listening(DtmTrans *trans);
+static void stop_listening_to(DtmTrans *trans, DtmOp *op);
 static void hurry(DtmTrans *trans, DtmTime now);
 static void hurry_op(DtmOp *op, DtmTime now);
 static bool may_refuse(const DtmTrans *trans, int branch, DtmPhase phase);
@@ -24,7 +25,6 @@ static bool limit_turns_back(const DtmTrans *trans, int branch,
 static int32_t limit_of(const DtmTrans *trans, int branch);
 static int	rank(DtmStatus status);
 static void count_up(int32_t *counter);
-static DtmTime later(DtmTime now, int64_t delay);
 
 void
 dtm_take_event(DtmTrans *trans, const DtmEvent *event)
@@ -57,6 +57,8 @@ take_load(DtmTrans *trans)
 {
 	if (trans->status == DTM_PREPARED && !trans->driven)
 		trans->resumed = false;
+	if (!dtm_status_is_final(trans->status))
+		dtm_ending_forget(trans);
 }
 
 /*
@@ -72,6 +74,11 @@ take_result(DtmTrans *trans, const DtmEvent *event)
 		return;
 	op->running = false;
 	trans->running--;
+	if (event->branch == DTM_ENDING)
+	{
+		dtm_ending_take_result(trans, event);
+		return;
+	}
 	if (dtm_status_is_final(trans->status))
 		return;
 
@@ -90,11 +97,11 @@ take_result(DtmTrans *trans, const DtmEvent *event)
 			/* It is there, and has not ended: as if it had said so. */
 			op->stuck = false;
 			op->streak = 0;
-			op->due = later(event->now, trans->retry_interval);
+			op->due = dtm_later(event->now, trans->retry_interval);
 			break;
 		case DTM_ANSWER_ONGOING:
 			op->streak = 0;
-			op->due = later(event->now, trans->retry_interval);
+			op->due = dtm_later(event->now, trans->retry_interval);
 			break;
 		case DTM_ANSWER_FAILURE:
 			if (may_refuse(trans, event->branch, event->phase))
@@ -106,21 +113,21 @@ take_result(DtmTrans *trans, const DtmEvent *event)
 				break;
 			}
 			/* All others must succeed in the end. */
-			take_failed_attempt(trans, event);
+			dtm_take_failed_attempt(trans, event);
 			break;
 		case DTM_ANSWER_ERROR:
-			take_failed_attempt(trans, event);
+			dtm_take_failed_attempt(trans, event);
 			break;
 	}
 }
 
 /*
- * take_failed_attempt plans the next one. What may turn the whole back ends
+ * dtm_take_failed_attempt plans the next one. What may turn the whole back ends
  * its attempts at its limit by doing so (dtm_cause_to_turn_back); all others go
  * on for ever, and past their number they are shown to people.
  */
-static void
-take_failed_attempt(DtmTrans *trans, const DtmEvent *event)
+void
+dtm_take_failed_attempt(DtmTrans *trans, const DtmEvent *event)
 {
 	DtmOp	   *op = dtm_op_of(trans, event->branch, event->phase);
 	int32_t		limit = limit_of(trans, event->branch);
@@ -138,7 +145,7 @@ take_failed_attempt(DtmTrans *trans, const DtmEvent *event)
 
 	if (op->stuck)
 		interval = event->max_retry_interval;
-	op->due = later(event->now,
+	op->due = dtm_later(event->now,
 					dtm_retry_delay(interval, op->streak,
 									event->max_retry_interval, event->random));
 }
@@ -152,7 +159,7 @@ take_withdrawal(DtmTrans *trans, const DtmEvent *event)
 	if (!op->running)
 		return;
 	dtm_take_back(trans, event->branch, event->phase);
-	op->due = later(event->now, trans->retry_interval);
+	op->due = dtm_later(event->now, trans->retry_interval);
 	if (op->due < event->not_before)
 		op->due = event->not_before;
 }
@@ -183,9 +190,36 @@ take_command(DtmTrans *trans, const DtmEvent *event)
 	{
 		trans->status = event->status;
 		trans->stored_status = event->status;
+		dtm_ending_forget(trans);
+		trans->ending.due = 0;
+		trans->ending_held = 0;
+		if (dtm_status_is_final(event->status))
+			stop_listening(trans);
 	}
+	if (event->ended && dtm_status_is_final(trans->stored_status))
+		trans->ending.status = DTM_OP_SUCCEED;
 	if (event->hurry)
 		hurry(trans, event->now);
+}
+
+/* It has ended: what becomes of its calls concerns nobody any more. */
+static void
+stop_listening(DtmTrans *trans)
+{
+	stop_listening_to(trans, &trans->check);
+	for (int i = 0; i < trans->nbranches; i++)
+	{
+		for (int phase = 0; phase < DTM_PHASES; phase++)
+			stop_listening_to(trans, &trans->branches[i].op[phase]);
+	}
+}
+
+static void
+stop_listening_to(DtmTrans *trans, DtmOp *op)
+{
+	if (op->running)
+		trans->running--;
+	op->running = false;
 }
 
 static void
@@ -407,9 +441,8 @@ count_up(int32_t *counter)
 		(*counter)++;
 }
 
-/* DTM_NEVER is not a time that a retry could have. */
-static DtmTime
-later(DtmTime now, int64_t delay)
+DtmTime
+dtm_later(DtmTime now, int64_t delay)
 {
 	if (delay < DTM_MS)
 		delay = DTM_MS;

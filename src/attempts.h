@@ -12,6 +12,12 @@
 /* Change what is known, as the event says; nothing follows from it here. */
 extern void dtm_take_event(DtmTrans *trans, const DtmEvent *event);
 
+/* The op of the event has failed once more: when is it tried again? */
+extern void dtm_take_failed_attempt(DtmTrans *trans, const DtmEvent *event);
+
+/* DTM_NEVER is not a time that a retry could have. */
+extern DtmTime dtm_later(DtmTime now, int64_t delay);
+
 /*
  * Have all ops of the phase succeeded? Those without an address cannot do
  * otherwise, and are marked once all others have.

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -48,6 +49,8 @@ static void drive_remote(DtmTime now);
 static void start_remote(DtmCall *call, DtmTime now);
 static void drive_sql(DtmTime now);
 static void start_sql(DtmCall *call, DtmTime now);
+static void describe_ending(const DtmTrans *trans, DtmExecutorJob *job);
+static void give_up(DtmCall *call, const char *error, DtmTime now);
 static void end_call(DtmCall *call, DtmTargets *targets,
 					 const DtmCallEnd *end, DtmTime now);
 static void end_unsent(DtmCall *call, DtmTargets *targets, const char *error,
@@ -156,10 +159,12 @@ dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase)
 	dtm_op_of(trans, branch, phase)->call = call;
 
 	/* Checked when it was registered; a row may still say anything. */
-	if (!dtm_address_parse(written, &address, &reason))
+	if (branch == DTM_ENDING)
+		address.transport = DTM_CALL_SQL;
+	else if (!dtm_address_parse(written, &address, &reason))
 		address.transport = DTM_CALL_UNKNOWN;
-	/* An executor runs branches. */
-	if (branch < 0 && address.transport != DTM_CALL_HTTP)
+	/* An executor runs branches, and endings. */
+	if (branch == DTM_WHOLE && address.transport != DTM_CALL_HTTP)
 		address.transport = DTM_CALL_UNKNOWN;
 	call->transport = address.transport;
 
@@ -301,6 +306,13 @@ targets_of(const DtmCall *call)
 
 void
 dtm_calls_forget(DtmTrans *trans)
+{
+	dtm_calls_forget_branches(trans);
+	forget_call(trans, DTM_ENDING, DTM_FORWARD);
+}
+
+void
+dtm_calls_forget_branches(DtmTrans *trans)
 {
 	forget_call(trans, DTM_WHOLE, DTM_FORWARD);
 	for (int branch = 0; branch < trans->nbranches; branch++)
@@ -514,12 +526,18 @@ drive_sql(DtmTime now)
 static void
 start_sql(DtmCall *call, DtmTime now)
 {
+	DtmExecutorJob job = {
+		.id = call->trans->id,
+		.branch = call->branch,
+		.phase = call->phase,
+		.timeout_ms = call->timeout
+	};
 	char		error[DTM_MAX_ERROR] = "";
 	char		key[32];
 
-	call->executor = dtm_executor_start(call->trans->owner, call->trans->id,
-										call->branch, call->phase,
-										call->timeout, error);
+	if (call->branch == DTM_ENDING)
+		describe_ending(call->trans, &job);
+	call->executor = dtm_executor_start(call->trans->owner, &job, error);
 	if (call->executor >= 0)
 	{
 		dlist_push_tail(&with_executor, &call->node);
@@ -532,7 +550,7 @@ start_sql(DtmCall *call, DtmTime now)
 		call->give_up_at = now + call->timeout * DTM_MS;
 	if (now >= call->give_up_at)
 	{
-		return_call(call, sql_targets, error);
+		give_up(call, error, now);
 		return;
 	}
 	executors_from = now + EXECUTOR_PAUSE;
@@ -541,6 +559,44 @@ start_sql(DtmCall *call, DtmTime now)
 	if (!dtm_target_enqueue(sql_targets, key, &call->waiting))
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+}
+
+/* What makes an end durable, and under which condition. */
+static void
+describe_ending(const DtmTrans *trans, DtmExecutorJob *job)
+{
+	const char *reason = trans->reason;
+	int			size;
+
+	job->from = trans->stored_status;
+	job->to = trans->ending_for;
+	/* Others may have added branches that we do not know of. */
+	job->nbranches = trans->stored_status == DTM_PREPARED && !trans->driven
+		? trans->nbranches : -1;
+	if (reason == NULL || job->from == job->to)
+		return;
+	size = strlen(reason);
+	if (size >= DTM_MAX_REASON)
+		size = pg_mbcliplen(reason, size, DTM_MAX_REASON - 1);
+	memcpy(job->reason, reason, size);
+}
+
+/*
+ * No executor can be had. A branch can wait; but a statement must not keep a
+ * status open: that it could not be run is a failed attempt.
+ */
+static void
+give_up(DtmCall *call, const char *error, DtmTime now)
+{
+	DtmCallEnd	end = {.answer = DTM_ANSWER_ERROR, .error = error};
+
+	if (call->branch != DTM_ENDING)
+		return_call(call, sql_targets, error);
+	else
+	{
+		dtm_target_forget(sql_targets, &call->waiting);
+		end_call(call, sql_targets, &end, now);
+	}
 }
 
 static void

@@ -25,7 +25,7 @@ typedef struct DtmCall
 	DtmTrans   *trans;			/* NULL: nobody wants the result any more, or
 								 * it is a post */
 	DtmPostEnded posted;		/* of a post; else NULL */
-	int			branch;			/* or DTM_WHOLE */
+	int			branch;			/* or DTM_WHOLE, DTM_ENDING */
 	DtmPhase	phase;
 	DtmTransport transport;
 	int64		timeout;		/* ms */
@@ -92,6 +92,7 @@ extern void dtm_calls_clock_set_back(DtmTime now);
 
 /* The transaction leaves memory: its calls' results no longer matter. */
 extern void dtm_calls_forget(DtmTrans *trans);
+extern void dtm_calls_forget_branches(DtmTrans *trans); /* all but its ending's */
 
 /* Start what may start, move what can move, hand over results. */
 extern void dtm_calls_drive(DtmTime now);

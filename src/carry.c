@@ -17,6 +17,9 @@
  *	   Die before the commit: the old status is in force, and nobody was called
  *	   because of the new one. Die after it: the next worker reads it and makes
  *	   the calls.
+ *	 - The final status is not written here if there is a statement for it, but
+ *	   by the executor, in one commit with the statement (executor_ending.c).
+ *	   Our marks are written first, so that whoever sees the status sees them.
  *	 - Somebody who waits for an outcome is told after its commit. Die between
  *	   the two: whoever waits also looks at the table now and then.
  *
@@ -56,6 +59,7 @@ static void call_returned(DtmTrans *trans, int branch, DtmPhase phase,
 static void count_answer(DtmAnswer answer);
 static void hurry_queued(DtmTrans *trans);
 static void apply(DtmHeld *held, DtmEvent *event);
+static void was_ended(DtmHeld *held);
 static void take_back_waiting(DtmHeld *held);
 static void withdraw_queued(DtmHeld *held, DtmPhase phase, DtmTime now);
 static bool withdraw_waiting(DtmHeld *held, int branch, DtmPhase phase);
@@ -108,6 +112,12 @@ dtm_carry_take(const DtmLoaded *loaded, DtmTime now)
 	DtmHeld    *held = dtm_workset_find(trans->id);
 	DtmEvent	event;
 
+	/* An end that is not due has no statement, or it has been run. */
+	if (dtm_status_is_final(trans->status) && trans->due == DTM_NEVER)
+		trans->ending.status = DTM_OP_SUCCEED;
+	if (!dtm_status_is_final(trans->status))
+		trans->ending.due = 0;
+
 	if (held != NULL)
 	{
 		held->is_doubted = false;
@@ -121,7 +131,12 @@ dtm_carry_take(const DtmLoaded *loaded, DtmTime now)
 		 */
 		if (held->trans->stored_status == DTM_PREPARED &&
 			!held->trans->driven && held->trans->mode != DTM_WORKFLOW)
+		{
+			/* Its row may still be held: not again before that time. */
+			trans->ending.due = held->trans->ending.due;
+			trans->ending_held = held->trans->ending_held;
 			dtm_carry_let_go(held);
+		}
 		else
 		{
 			merge(held, loaded, now);
@@ -130,10 +145,11 @@ dtm_carry_take(const DtmLoaded *loaded, DtmTime now)
 		}
 	}
 
-	if (dtm_status_is_final(trans->status) || !dtm_mode_is_known(trans->mode))
-	{
-		/* A user has ended it: whoever waits may know. */
+	/* A user has ended it: whoever waits may know. */
+	if (dtm_status_is_final(trans->status))
 		dtm_outcome_broadcast(trans->id);
+	if (dtm_is_over(trans) || !dtm_mode_is_known(trans->mode))
+	{
 		MemoryContextDelete(loaded->context);
 		return;
 	}
@@ -164,13 +180,19 @@ merge(DtmHeld *held, const DtmLoaded *again, DtmTime now)
 
 	event.status = again->trans->status;
 	event.hurry = again->hurried_at > held->hurried_at;
+	event.ended = dtm_is_over(again->trans);
 	if (event.status == trans->stored_status && !event.hurry &&
-		again->trans->deadline == trans->deadline)
+		!event.ended && again->trans->deadline == trans->deadline)
 		return;
 
 	/* A decision of ours that the row has overtaken calls nobody. */
 	if (event.status != trans->stored_status && event.status != trans->status)
+	{
 		take_back_waiting(held);
+		if (trans->ending.running &&
+			dtm_call_withdraw(trans, DTM_ENDING, DTM_FORWARD))
+			dtm_take_back(trans, DTM_ENDING, DTM_FORWARD);
+	}
 
 	held->hurried_at = again->hurried_at;
 	trans->deadline = again->trans->deadline;
@@ -193,6 +215,7 @@ static void
 hurry_queued(DtmTrans *trans)
 {
 	dtm_call_hurry(trans, DTM_WHOLE, DTM_FORWARD);
+	dtm_call_hurry(trans, DTM_ENDING, DTM_FORWARD);
 	for (int branch = 0; branch < trans->nbranches; branch++)
 	{
 		for (int phase = 0; phase < DTM_PHASES; phase++)
@@ -238,6 +261,8 @@ call_ended(DtmTrans *trans, int branch, DtmPhase phase,
 		note_error(held, op, end->error);
 	else if (branch == DTM_WHOLE && trans->mode == DTM_WORKFLOW)
 		note_error(held, op, "it has answered, and was not finished");
+	if (branch == DTM_ENDING && end->answer == DTM_ANSWER_ONGOING)
+		dtm_carry_reread(held->id);
 	op->unmade = end->unmade;
 	if (end->answer == DTM_ANSWER_SUCCESS && !end->recorded && branch >= 0 &&
 		trans->branches[branch].keep_result)
@@ -246,11 +271,15 @@ call_ended(DtmTrans *trans, int branch, DtmPhase phase,
 	event.branch = branch;
 	event.phase = phase;
 	event.answer = end->answer;
-	DTM_POINT(branch == DTM_WHOLE ? "worker-check-answered"
+	DTM_POINT(branch == DTM_ENDING ? "worker-ending-answered"
+			  : branch == DTM_WHOLE ? "worker-check-answered"
 			  : phase == DTM_TRY ? "worker-try-answered"
 			  : phase == DTM_FORWARD ? "worker-action-answered"
 			  : "worker-compensate-answered");
 	apply(held, &event);
+	/* With its ending it may have left memory. */
+	if (branch == DTM_ENDING)
+		return;
 	/* The executor wrote the row, in the branch's own transaction. */
 	if (end->recorded)
 		op->dirty = false;
@@ -287,6 +316,7 @@ apply(DtmHeld *held, DtmEvent *event)
 {
 	DtmTrans   *trans = held->trans;
 	DtmStatus	before = trans->status;
+	bool		was_final = dtm_status_is_final(trans->stored_status);
 	DtmPlan		plan = {0};
 
 	if (plan_capacity < DTM_MAX_START(trans->nbranches))
@@ -301,19 +331,31 @@ apply(DtmHeld *held, DtmEvent *event)
 	if (event->kind == DTM_EVENT_RESULT)
 		dtm_alert_note(trans, event->branch, event->phase, event->now);
 
-	if (dtm_status_is_final(trans->status) && !is_undurable(trans))
+	if (dtm_is_over(trans))
 	{
-		/* By its client, and only so do they come to an end. */
-		if (trans->mode == DTM_WORKFLOW)
-			count_outcome(held);
-		dtm_outcome_broadcast(trans->id);
-		dtm_carry_let_go(held);
+		if (!was_final && event->kind == DTM_EVENT_RESULT)
+			dtm_carry_finish(held); /* by its ending */
+		else
+		{
+			if (!was_final)
+				was_ended(held);
+			dtm_carry_let_go(held);
+		}
 		return;
+	}
+	if (dtm_status_is_final(trans->stored_status) && !was_final)
+	{
+		/* Only its ending is called now. */
+		was_ended(held);
+		dtm_calls_forget_branches(trans);
 	}
 	dtm_workset_reschedule(held);
 	if (plan.status_changed)
 		note_reason(held, &plan);
-	if (plan.status_changed || event->kind == DTM_EVENT_RESULT)
+	if (plan.nstart > 0 && dtm_ending_comes_first(trans))
+		held->marks_first = true;
+	if (plan.status_changed || event->kind == DTM_EVENT_RESULT ||
+		held->marks_first)
 		dtm_carry_note_dirty(held, event->now);
 
 	if (calls_must_wait(held))
@@ -338,6 +380,15 @@ apply(DtmHeld *held, DtmEvent *event)
 
 	if (trans->status == DTM_ABORTING && before != DTM_ABORTING)
 		withdraw_queued(held, dtm_deciding_phase(trans->mode), event->now);
+}
+
+/* By a user, or, which is how they come to an end, by the client of a workflow. */
+static void
+was_ended(DtmHeld *held)
+{
+	if (held->trans->mode == DTM_WORKFLOW)
+		count_outcome(held);
+	dtm_outcome_broadcast(held->id);
 }
 
 /* Calls that wait for a new status to be durable, which it will never be. */
@@ -442,6 +493,17 @@ dtm_carry_let_go(DtmHeld *held)
 	dtm_workset_remove(held);
 }
 
+void
+dtm_carry_look_again(DtmHeld *held, DtmTime now)
+{
+	DtmTrans   *trans = held->trans;
+	DtmEvent	event = new_event(DTM_EVENT_TIMER, now);
+
+	if (trans->running == 0 && trans->due == DTM_NEVER &&
+		(trans->status == DTM_ABORTING || dtm_ending_is_pending(trans)))
+		apply(held, &event);
+}
+
 /* Its final status is durable: now whoever waits may know. */
 void
 dtm_carry_finish(DtmHeld *held)
@@ -449,7 +511,8 @@ dtm_carry_finish(DtmHeld *held)
 	count_outcome(held);
 	DTM_POINT("worker-before-telling");
 	dtm_outcome_broadcast(held->trans->id);
-	dtm_carry_let_go(held);
+	if (dtm_is_over(held->trans))
+		dtm_carry_let_go(held);
 }
 
 static void
@@ -491,6 +554,7 @@ withdraw_patient(DtmHeld *held, DtmTime now)
 	DtmTrans   *trans = held->trans;
 
 	withdraw_if_patient(held, DTM_WHOLE, DTM_FORWARD, now);
+	withdraw_if_patient(held, DTM_ENDING, DTM_FORWARD, now);
 	for (int branch = 0; branch < trans->nbranches; branch++)
 	{
 		for (int phase = 0; phase < DTM_PHASES; phase++)

@@ -163,19 +163,24 @@ add_to_batch(Batch *batch, DtmHeld *held)
 
 		change->id = trans->id;
 		change->from = trans->stored_status;
-		change->to = trans->status;
+		/* An end that its ending will write is decided anew, later. */
+		change->to = is_undurable(trans) ? trans->status : trans->stored_status;
 		/* Compensations are due at once; who leaves says when it comes back. */
 		change->due = leaves ? trans->due : held->stored_due;
+		if (is_undurable(trans) && dtm_status_is_final(trans->status))
+			change->due = dtm_ending_is_pending(trans) ? trans->ending.due
+				: DTM_NEVER;
 		change->reason = is_undurable(trans) ? trans->reason : NULL;
 		/* Others may have added branches that we do not know of. */
 		change->nbranches = is_undurable(trans) && !trans->driven &&
 			trans->stored_status == DTM_PREPARED ? trans->nbranches : -1;
 		batch->change_of[batch->nheld] = batch->nchanges++;
 	}
-	batch->decision |= calls_must_wait(held);
+	batch->decision |= is_undurable(trans) || held->has_new_result;
 	batch->held[batch->nheld++] = held;
 
 	add_op(batch, trans, DTM_WHOLE, DTM_FORWARD);
+	add_op(batch, trans, DTM_ENDING, DTM_FORWARD);
 	for (int i = 0; i < trans->nbranches; i++)
 	{
 		for (int phase = 0; phase < DTM_PHASES; phase++)
@@ -287,8 +292,10 @@ after_commit(Batch *batch, DtmTime now)
 		DtmHeld    *held = batch->held[i];
 		DtmChange  *change = batch->change_of[i] < 0 ? NULL
 			: &batch->changes[batch->change_of[i]];
+		bool		is_over;
 
 		held->has_new_result = false;
+		held->marks_first = false;
 		held->write_pause = 0;
 		held->write_after = 0;
 		dtm_workset_mark_clean(held);
@@ -303,9 +310,15 @@ after_commit(Batch *batch, DtmTime now)
 			held->trans->stored_status = change->to;
 			held->stored_due = change->due;
 		}
-		if (dtm_status_is_final(held->trans->stored_status))
+		is_over = dtm_is_over(held->trans);
+		if (change != NULL && dtm_status_is_final(change->to) &&
+			!dtm_status_is_final(change->from))
 			dtm_carry_finish(held);
-		else if (dtm_held_is_idle(held) && held->trans->due > dtm_carry_horizon() &&
+		if (is_over)
+			continue;
+		if (change != NULL && change->to != change->from)
+			dtm_carry_look_again(held, now);
+		if (dtm_held_is_idle(held) && held->trans->due > dtm_carry_horizon() &&
 				 held->trans->due == held->stored_due)
 			dtm_carry_let_go(held);
 		else

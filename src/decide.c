@@ -42,6 +42,7 @@ dtm_decide(DtmTrans *trans, const DtmEvent *event, DtmPlan *plan)
 			dtm_workflow_decide(trans, event, plan);
 			break;
 	}
+	dtm_ending_decide(trans, event, plan);
 	plan->status_changed = (trans->status != before);
 }
 

@@ -8,7 +8,8 @@
  * Whoever carries a plan out must keep this order: when status_changed is set,
  * the new status is durable before the first call in start[] is made. A later
  * plan does not say it again, so the rule in full: no call is made while
- * trans->status differs from trans->stored_status.
+ * trans->status differs from trans->stored_status; but for the one of an ending,
+ * which is what makes that status durable (ending.c).
  */
 #ifndef DTM_DECIDE_H
 #define DTM_DECIDE_H
@@ -36,17 +37,18 @@ typedef struct DtmEvent
 								 * until it is flagged; 0: never */
 	DtmTime		not_before;		/* WITHDRAWN: leave it alone until then */
 	/* RESULT, WITHDRAWN */
-	int			branch;			/* index into branches, or DTM_WHOLE */
+	int			branch;			/* index into branches, DTM_WHOLE, DTM_ENDING */
 	DtmPhase	phase;
 	DtmAnswer	answer;
 	/* COMMAND */
 	DtmStatus	status;			/* the status that the row has now */
 	bool		hurry;			/* every waiting op is due at once */
+	bool		ended;			/* and there is no statement left to run */
 } DtmEvent;
 
 typedef struct DtmOpRef
 {
-	int			branch;			/* or DTM_WHOLE */
+	int			branch;			/* or DTM_WHOLE, DTM_ENDING */
 	DtmPhase	phase;
 } DtmOpRef;
 
@@ -96,6 +98,20 @@ extern void dtm_workflow_decide(DtmTrans *trans, const DtmEvent *event,
 extern void dtm_take_back(DtmTrans *trans, int branch, DtmPhase phase);
 
 /*
+ * ending.c: after the file of the mode, which may have decided on an end.
+ */
+extern void dtm_ending_decide(DtmTrans *trans, const DtmEvent *event,
+							  DtmPlan *plan);
+extern void dtm_ending_take_result(DtmTrans *trans, const DtmEvent *event);
+extern void dtm_ending_forget(DtmTrans *trans);
+
+/* Its status is final, and there is a statement that has not succeeded. */
+extern bool dtm_ending_is_pending(const DtmTrans *trans);
+
+/* The final status is decided, and the statement's commit will write it. */
+extern bool dtm_ending_comes_first(const DtmTrans *trans);
+
+/*
  * saga_order.c: is this order graph usable? Returns false and names a step
  * that waits for itself, directly or not, or for one that does not exist. The
  * culprit is -1 when memory ran out.
@@ -126,6 +142,23 @@ static inline bool
 dtm_status_is_final(DtmStatus status)
 {
 	return status == DTM_SUCCEED || status == DTM_FAILED;
+}
+
+/* Decided, and the worker has to write it. */
+static inline bool
+dtm_is_to_be_written(const DtmTrans *trans)
+{
+	return trans->status != trans->stored_status &&
+		!dtm_ending_comes_first(trans);
+}
+
+/* Nothing is left to be done, nor to be written. */
+static inline bool
+dtm_is_over(const DtmTrans *trans)
+{
+	return dtm_status_is_final(trans->status) &&
+		trans->status == trans->stored_status &&
+		!dtm_ending_is_pending(trans);
 }
 
 #endif

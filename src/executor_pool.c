@@ -143,11 +143,9 @@ dtm_executor_shmem_init(void)
 /* ---- the worker's side ---- */
 
 int
-dtm_executor_start(Oid role, int64 id, int branch, DtmPhase phase,
-				   int64 timeout_ms, char error[DTM_MAX_ERROR])
+dtm_executor_start(Oid role, const DtmExecutorJob *job,
+				   char error[DTM_MAX_ERROR])
 {
-	DtmExecutorJob job = {.id = id,.branch = branch,.phase = phase,
-	.timeout_ms = timeout_ms};
 	int			nprocesses;
 	uint32		generation = 0;
 	bool		register_it = false;
@@ -183,7 +181,7 @@ dtm_executor_start(Oid role, int64 id, int branch, DtmPhase phase,
 		slot = NULL;
 	}
 	if (slot)
-		give(slot, role, &job);
+		give(slot, role, job);
 	LWLockRelease(&pool->lock);
 
 	if (slot == NULL)

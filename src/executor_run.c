@@ -118,6 +118,7 @@ static int	ncall_plans;
 
 static int	run_once(const DtmExecutorJob *job, TimestampTz deadline,
 					 DtmExecutorResult *result);
+static bool run_branch(const DtmExecutorJob *job, DtmExecutorResult *result);
 static void lock_branch(const DtmExecutorJob *job);
 static void read_branch(const DtmExecutorJob *job, BranchState *state);
 static const char *text_column(int column);
@@ -133,7 +134,6 @@ static void call_function(const DtmExecutorJob *job, BranchState *state);
 static SPIPlanPtr call_plan(const char *address);
 static char *call_text(const char *address);
 static Datum payload_as_jsonb(bytea *payload);
-static void run_deferred_triggers(void);
 static void record_success(const DtmExecutorJob *job,
 						   const BranchState *state);
 static void execute_as_owner(SPIPlanPtr *plan, const char *text, int nargs,
@@ -171,8 +171,7 @@ run_once(const DtmExecutorJob *job, TimestampTz deadline,
 
 	PG_TRY();
 	{
-		BranchState state;
-		Verdict		verdict;
+		bool		committed;
 
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
@@ -183,27 +182,15 @@ run_once(const DtmExecutorJob *job, TimestampTz deadline,
 		DTM_POINT("executor-op-locked");
 		PushActiveSnapshot(GetTransactionSnapshot());
 		SPI_connect();
-		read_branch(job, &state);
-		verdict = judge(job, &state, result);
-		if (verdict == VERDICT_CALL && state.uses_results)
-			verdict = fill_payload(job, &state, result);
-		if (verdict == VERDICT_CALL)
-		{
-			call_function(job, &state);
-			DTM_POINT("executor-function-done");
-		}
-		if (verdict != VERDICT_ANSWER)
-		{
-			record_success(job, &state);
-			result->answer = DTM_ANSWER_SUCCESS;
-			result->recorded = true;
+		committed = job->branch == DTM_ENDING
+			? dtm_executor_run_ending(job, result) : run_branch(job, result);
 
-			/*
-			 * The next branch, perhaps on another server, is called because of
-			 * this effect: it must not be lost, whatever the role has set.
-			 */
+		/*
+		 * The next branch, perhaps on another server, is called because of
+		 * this effect: it must not be lost, whatever the role has set.
+		 */
+		if (result->recorded)
 			ForceSyncCommit();
-		}
 		SPI_finish();
 		PopActiveSnapshot();
 
@@ -211,7 +198,10 @@ run_once(const DtmExecutorJob *job, TimestampTz deadline,
 		disable_timeout(STATEMENT_TIMEOUT, false);
 		CHECK_FOR_INTERRUPTS();
 		DTM_POINT("executor-before-commit");
-		CommitTransactionCommand();
+		if (committed)
+			CommitTransactionCommand();
+		else
+			AbortCurrentTransaction();
 		DTM_POINT("executor-after-commit");
 	}
 	PG_CATCH();
@@ -240,6 +230,31 @@ run_once(const DtmExecutorJob *job, TimestampTz deadline,
 
 	MemoryContextSwitchTo(caller);
 	return sqlstate;
+}
+
+/* Returns whether the transaction is to be committed. */
+static bool
+run_branch(const DtmExecutorJob *job, DtmExecutorResult *result)
+{
+	BranchState state;
+	Verdict		verdict;
+
+	read_branch(job, &state);
+	verdict = judge(job, &state, result);
+	if (verdict == VERDICT_CALL && state.uses_results)
+		verdict = fill_payload(job, &state, result);
+	if (verdict == VERDICT_CALL)
+	{
+		call_function(job, &state);
+		DTM_POINT("executor-function-done");
+	}
+	if (verdict != VERDICT_ANSWER)
+	{
+		record_success(job, &state);
+		result->answer = DTM_ANSWER_SUCCESS;
+		result->recorded = true;
+	}
+	return true;
 }
 
 static void
@@ -340,14 +355,8 @@ static Verdict
 judge(const DtmExecutorJob *job, const BranchState *state,
 	  DtmExecutorResult *result)
 {
-	if (state->status == 0)
-		return refuse(result, "the transaction is gone");
-	if (state->owner != GetSessionUserId())
-		return refuse(result, "the executor belongs to another role");
-	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(state->owner)))
-		return refuse(result, "the role that began the transaction is gone");
-	if (dtm_executor_superuser && !superuser())
-		return refuse(result, "the role is no longer a superuser: a new executor will run this");
+	if (!dtm_executor_is_for(state->owner, result))
+		return VERDICT_ANSWER;
 
 	if (state->op_status[job->phase] == DTM_OP_SUCCEED)
 	{
@@ -361,6 +370,23 @@ judge(const DtmExecutorJob *job, const BranchState *state,
 	if (job->phase == DTM_BACKWARD && has_nothing_to_undo(state))
 		return VERDICT_RECORD;
 	return VERDICT_CALL;
+}
+
+/* owner InvalidOid: there is no row that would have one. */
+bool
+dtm_executor_is_for(Oid owner, DtmExecutorResult *result)
+{
+	if (!OidIsValid(owner))
+		(void) refuse(result, "the transaction is gone");
+	else if (owner != GetSessionUserId())
+		(void) refuse(result, "the executor belongs to another role");
+	else if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(owner)))
+		(void) refuse(result, "the role that began the transaction is gone");
+	else if (dtm_executor_superuser && !superuser())
+		(void) refuse(result, "the role is no longer a superuser: a new executor will run this");
+	else
+		return true;
+	return false;
 }
 
 /* In which status the op may run. 0, which none is: never. */
@@ -488,7 +514,7 @@ call_function(const DtmExecutorJob *job, BranchState *state)
 						SPI_result_code_string(rc))));
 	if (state->keep_result)
 		state->result = dtm_first_value_as_json(&first, state->result_note);
-	run_deferred_triggers();
+	dtm_executor_run_deferred_triggers();
 	DtmCurrentBranch.active = false;
 	debug_query_string = NULL;
 }
@@ -577,8 +603,8 @@ payload_as_jsonb(bytea *payload)
  * Now, with the identity and the context of the branch, and before the op's
  * row is locked.
  */
-static void
-run_deferred_triggers(void)
+void
+dtm_executor_run_deferred_triggers(void)
 {
 	ConstraintsSetStmt *all_immediate = makeNode(ConstraintsSetStmt);
 
@@ -664,7 +690,9 @@ translate_error(const ErrorData *edata, const DtmExecutorJob *job,
 		length = pg_mbcliplen(message, length, room - 1);
 
 	result->recorded = false;
-	if (edata->sqlerrcode == ERRCODE_DTM_FAILURE)
+	if (job->branch == DTM_ENDING)
+		result->answer = DTM_ANSWER_ERROR;	/* nobody asks it for more */
+	else if (edata->sqlerrcode == ERRCODE_DTM_FAILURE)
 		result->answer = DTM_ANSWER_FAILURE;
 	else if (edata->sqlerrcode == ERRCODE_DTM_ONGOING)
 		result->answer = DTM_ANSWER_ONGOING;

@@ -18,14 +18,6 @@ typedef struct DtmExecutorArgs
 	bool		nologin;		/* see executor_connect.c */
 } DtmExecutorArgs;
 
-typedef struct DtmExecutorJob
-{
-	int64		id;
-	int			branch;
-	DtmPhase	phase;
-	int64		timeout_ms;		/* 0: none */
-} DtmExecutorJob;
-
 typedef enum DtmExecutorNext
 {
 	DTM_EXECUTOR_WAIT,			/* nothing to do, for *wait_ms at most */
@@ -54,5 +46,13 @@ extern void dtm_executor_connect(Oid database, Oid role, bool nologin);
 /* executor_run.c */
 extern void dtm_executor_run(const DtmExecutorJob *job,
 							 DtmExecutorResult *result);
+
+/* May this process run what belongs to this role? If not, result says why. */
+extern bool dtm_executor_is_for(Oid owner, DtmExecutorResult *result);
+extern void dtm_executor_run_deferred_triggers(void);
+
+/* executor_ending.c: inside its transaction; false: roll it back. */
+extern bool dtm_executor_run_ending(const DtmExecutorJob *job,
+									DtmExecutorResult *result);
 
 #endif

@@ -29,7 +29,7 @@
 /*
  * The walk ends at the first page that is too young to have finished long ago;
  * rows from a time when the clock was ahead do not count. Unfinished rows that
- * are older are passed over.
+ * are older are passed over, and so are those whose ending is still to be run.
  */
 static DtmStatement old_transactions = {
 	"WITH page AS MATERIALIZED ("
@@ -38,7 +38,7 @@ static DtmStatement old_transactions = {
 	" old AS MATERIALIZED ("
 	" SELECT t.id FROM dtm.trans AS t WHERE t.id OPERATOR(pg_catalog.=) ANY"
 	" (ARRAY(SELECT id FROM page WHERE finished_at OPERATOR(pg_catalog.<) $2))"
-	" FOR UPDATE SKIP LOCKED),"
+	" AND t.due IS NULL FOR UPDATE SKIP LOCKED),"
 	" ids AS MATERIALIZED (SELECT ARRAY(SELECT id FROM old) AS list),"
 	" ops AS (DELETE FROM dtm.op WHERE id OPERATOR(pg_catalog.=) ANY"
 	" ((SELECT list FROM ids)::pg_catalog.int8[])),"

@@ -96,7 +96,7 @@ typedef struct DtmChange
 	int64		id;
 	DtmStatus	from;
 	DtmStatus	to;
-	DtmTime		due;			/* of an unfinished one; DTM_NEVER: infinity */
+	DtmTime		due;			/* DTM_NEVER: infinity; of an end: NULL */
 	const char *reason;			/* NULL: as it was */
 	int			nbranches;		/* it must still have so many; -1: any number */
 	bool		made;			/* out: false when somebody holds or changed it */

@@ -24,7 +24,7 @@ static DtmStatement trans_rows = {
 	"SELECT id, gid, mode, status, owner, concurrent, deadline,"
 	" retry_interval, retry_limit, request_timeout, branch_headers, reason,"
 	" hurried_at, created_at, due, driven, query_prepared, not_before,"
-	" traceparent, on_success, on_failure"
+	" traceparent, on_success IS NOT NULL, on_failure IS NOT NULL"
 	" FROM dtm.trans WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
 	" ORDER BY id",
 	1, {INT8ARRAYOID}
@@ -378,8 +378,8 @@ read_trans(DtmLoaded *loaded, HeapTuple row, TupleDesc desc)
 	trans->query_prepared = column_text(row, desc, 17);
 	trans->not_before = column_time(row, desc, 18, 0);
 	trans->traceparent = column_text(row, desc, 19);
-	trans->on_success = column_text(row, desc, 20);
-	trans->on_failure = column_text(row, desc, 21);
+	trans->on_success = DatumGetBool(column(row, desc, 20, &is_null));
+	trans->on_failure = DatumGetBool(column(row, desc, 21, &is_null));
 	trans->check.status = DTM_OP_PREPARED;
 	trans->ending.status = DTM_OP_PREPARED;
 	loaded->trans = trans;

@@ -30,7 +30,8 @@ static DtmStatement lock_rows = {
 
 static DtmStatement change_rows = {
 	"UPDATE dtm.trans AS t SET status = c.new, due = c.due,"
-	" finished_at = CASE WHEN c.due IS NULL THEN pg_catalog.clock_timestamp() END,"
+	" finished_at = CASE WHEN c.new OPERATOR(pg_catalog.=) ANY ('{S,F}'::pg_catalog.\"char\"[])"
+	" THEN coalesce(t.finished_at, pg_catalog.clock_timestamp()) END,"
 	" submitted_at = CASE WHEN t.submitted_at IS NULL"
 	" AND c.new OPERATOR(pg_catalog.=) ANY ('{s,S}'::pg_catalog.\"char\"[])"
 	" THEN pg_catalog.clock_timestamp() ELSE t.submitted_at END,"
@@ -137,9 +138,13 @@ dtm_store_change(DtmChange *changes, int nchanges)
 		id.values[i] = Int64GetDatum(changes[i].id);
 		from.values[i] = CharGetDatum(changes[i].from);
 		to.values[i] = CharGetDatum(changes[i].to);
-		/* DTM_NEVER is 'infinity': unfinished, and nothing to be done now */
+		/*
+		 * DTM_NEVER is 'infinity': unfinished, and nothing to be done now. An
+		 * end that is due has a statement yet to be run.
+		 */
 		due.values[i] = TimestampTzGetDatum(changes[i].due);
-		due.nulls[i] = dtm_status_is_final(changes[i].to);
+		due.nulls[i] = dtm_status_is_final(changes[i].to) &&
+			changes[i].due == DTM_NEVER;
 		put_text(&reason, i, changes[i].reason);
 		branches.values[i] = Int32GetDatum(changes[i].nbranches);
 		branches.nulls[i] = changes[i].nbranches < 0;

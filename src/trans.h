@@ -142,14 +142,16 @@ typedef struct DtmTrans
 	int32_t		retry_limit;	/* 0: none */
 	char	   *headers;		/* branch_headers, in the same form */
 	char	   *traceparent;	/* NULL: none */
-	char	   *on_success;		/* statements; NULL: none */
-	char	   *on_failure;
+	bool		on_success;		/* it has a statement for this end ... */
+	bool		on_failure;		/* ... or for that one; see ending.c */
 	char	   *reason;			/* why it was rolled back; NULL: it was not */
 	char	   *workflow;		/* its name; NULL: it is none */
 	char	   *query_prepared; /* msg: whom to ask; workflow: who resumes it;
 								 * NULL or "": nobody */
 	DtmOp		check;			/* asking it. See dtm_op_of */
 	DtmOp		ending;			/* running the statement of its final status */
+	DtmStatus	ending_for;		/* which one it was last started for */
+	int32_t		ending_held;	/* so often in a row its row was not free */
 	int			nbranches;
 	DtmBranch  *branches;
 	int			running;		/* ops with a call queued or under way */
@@ -166,13 +168,12 @@ dtm_op_of(DtmTrans *trans, int branch, DtmPhase phase)
 		: &trans->branches[branch].op[phase];
 }
 
-/* Whom it calls; NULL or "": nobody. Of an ending, the statement. */
+/* Whom it calls; NULL or "": nobody. Not of an ending, which has none. */
 static inline const char *
 dtm_address_of(const DtmTrans *trans, int branch, DtmPhase phase)
 {
 	return branch == DTM_WHOLE ? trans->query_prepared
-		: branch == DTM_ENDING ? (trans->status == DTM_SUCCEED
-								  ? trans->on_success : trans->on_failure)
+		: branch == DTM_ENDING ? NULL
 		: trans->branches[branch].address[phase];
 }
 

@@ -34,6 +34,7 @@ typedef struct DtmHeld
 	DtmTime		write_after;	/* a failed write is not tried before */
 	DtmTime		write_pause;	/* grows with each failure */
 	bool		has_new_result; /* of a branch, kept, and not durable yet */
+	bool		marks_first;	/* its ending waits for them to be written */
 	int			nwaiting;		/* calls that wait for the new status, or the
 								 * new result, ... */
 	DtmOpRef   *waiting;		/* ... to be durable */

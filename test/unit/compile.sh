@@ -3,7 +3,7 @@
 out=$(mktemp -d "${TMPDIR:-/tmp}/dtm-unit.XXXXXX")
 trap 'rm -rf "$out"' EXIT
 CC=${CC:-cc}
-pure="src/decide.c src/attempts.c src/saga.c src/tcc.c src/msg.c src/xa_branch.c src/workflow.c src/saga_order.c src/retry.c src/names.c src/target.c src/address.c src/answer.c"
+pure="src/decide.c src/attempts.c src/saga.c src/tcc.c src/msg.c src/xa_branch.c src/workflow.c src/ending.c src/saga_order.c src/retry.c src/names.c src/target.c src/address.c src/answer.c"
 flags="-std=gnu99 -g -O1 -Wall -Wextra -Werror -Isrc -Itest/unit"
 
 # Without them the tests still say much.

@@ -32,6 +32,7 @@ fresh(DtmMode mode, int nbranches, DtmStatus status)
 	trans.deadline = now + SECONDS(33);
 	trans.retry_interval = SECONDS(10);
 	trans.check.status = DTM_OP_PREPARED;
+	trans.ending.status = DTM_OP_PREPARED;
 	trans.nbranches = nbranches;
 	trans.branches = branches;
 	for (int i = 0; i < nbranches; i++)
@@ -89,7 +90,7 @@ withdrawn(DtmPhase phase, int branch)
 
 /*
  * Does the plan start exactly these, in its order? f1 b2 t3: forward,
- * backward, try of a branch; q: the question of a back-check.
+ * backward, try of a branch; q: the question of a back-check; e: the ending.
  */
 static inline void
 starts(const char *wanted, const char *name)
@@ -100,6 +101,8 @@ starts(const char *wanted, const char *name)
 	{
 		if (start[i].branch == DTM_WHOLE)
 			strcat(got, "q");
+		else if (start[i].branch == DTM_ENDING)
+			strcat(got, "e");
 		else
 			sprintf(got + strlen(got), "%c%d", "fbt"[start[i].phase], start[i].branch + 1);
 	}
