@@ -736,7 +736,7 @@ CREATE FUNCTION dtm.submit(gid text)
 RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_submit';
 COMMENT ON FUNCTION dtm.submit(text) IS
-'Submit what was begun: once the calling transaction has committed, it runs: actions, confirms or commits are called. Repeating it does nothing. Errors: DT404 unknown gid; DT412 it was aborted or has failed.';
+'Submit what was begun: once the calling transaction has committed, it runs: actions, confirms or commits are called. Repeating it does nothing. Errors: DT404 unknown gid; DT412 it was aborted or has failed, or is a workflow.';
 
 CREATE PROCEDURE dtm.submit(gid text, wait_result boolean, timeout interval DEFAULT NULL)
 LANGUAGE C AS 'MODULE_PATHNAME', 'dtm_submit_and_wait';
@@ -747,13 +747,13 @@ CREATE FUNCTION dtm.abort(gid text, reason text DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_abort';
 COMMENT ON FUNCTION dtm.abort(text, text) IS
-'Roll back: a saga or message that is only begun fails at once; a saga that runs starts compensating, tcc and xa that are not submitted start cancelling or rolling back, after the calling transaction has committed. Repeating it does nothing. reason: up to 1 kB, for people. Errors: DT404 unknown gid; DT412 it has succeeded, or is submitted and no saga.';
+'Roll back: a saga or message that is only begun fails at once; a saga that runs starts compensating, tcc and xa that are not submitted start cancelling or rolling back, after the calling transaction has committed. Repeating it does nothing. reason: up to 1 kB, for people. Errors: DT404 unknown gid; DT412 it has succeeded, is submitted and no saga, or is a workflow.';
 
 CREATE FUNCTION dtm.retry_now(gid text, reason text DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_retry_now';
 COMMENT ON FUNCTION dtm.retry_now(text, text) IS
-'Do not wait for the next retry: everything that waits is due at once, the question to query_prepared too. Recorded with role, time and reason in dtm.operation_log. What has ended while the statement ran is left alone, with a notice. reason: up to 1 kB, for people. Errors: DT404 unknown gid; DT412 it is not running.';
+'Do not wait for the next retry: everything that waits is due at once, the question to query_prepared too, and a workflow is resumed, unless that call is under way. Recorded with role, time and reason in dtm.operation_log. What has ended while the statement ran is left alone, with a notice. reason: up to 1 kB, for people. Errors: DT404 unknown gid; DT412 it is not running.';
 
 CREATE FUNCTION dtm.force_stop(gid text, reason text DEFAULT NULL)
 RETURNS void
