@@ -26,7 +26,7 @@ PG_FUNCTION_INFO_V1(dtm_unsubscribe);
 static char *topic_name(const text *address);
 static void check_topic(const char *name, const char *place);
 static List *subscribers(const char *topic);
-static bool is_sql(const char *url);
+static bool needs_rights_of_sender(const char *url);
 
 Datum
 dtm_subscribe(PG_FUNCTION_ARGS)
@@ -42,7 +42,7 @@ dtm_subscribe(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("url: must not be empty"),
-				 errhint("Pass http://host/path, https://host/path or sql:schema.function.")));
+				 errhint("Pass http://host/path, https://host/path, sql:schema.function or sql://server/schema.function.")));
 
 	dtm_api_begin(&api);
 	dtm_check_address(api.user, url, NULL, 0, "url");
@@ -132,7 +132,7 @@ dtm_expand_topics(Oid user, const DtmStep *steps, int nsteps, int first,
 			one->address[DTM_FORWARD] = cstring_to_text(url);
 			one->branch_id = nurls == 1 ? psprintf("%02d", number) :
 				psprintf("%02d-%02d", number, ++nth);
-			if (is_sql(url))
+			if (needs_rights_of_sender(url))
 				dtm_check_address(user, one->address[DTM_FORWARD],
 								  one->payload, 0, "topic");
 		}
@@ -185,12 +185,14 @@ subscribers(const char *topic)
 	return urls;
 }
 
+/* A function is called as the sender, here and on other servers. */
 static bool
-is_sql(const char *url)
+needs_rights_of_sender(const char *url)
 {
 	DtmAddress	address;
 	const char *reason = "";
 
 	return dtm_address_parse(url, &address, &reason) &&
-		address.transport == DTM_CALL_SQL;
+		(address.transport == DTM_CALL_SQL ||
+		 address.transport == DTM_CALL_REMOTE);
 }

@@ -458,7 +458,6 @@ drive_remote(DtmTime now)
 			char		error[DTM_MAX_ERROR];
 			DtmCallEnd	end = {0};
 
-			DTM_POINT("worker-remote-answered");
 			dtm_from_utf8(error, sizeof(error), result.error);
 			end.answer = result.answer;
 			end.answered = result.answered;

@@ -190,12 +190,13 @@ look_at_topics(ReturnSetInfo *result)
 
 	n = number("SELECT pg_catalog.count(*) FROM dtm.topic "
 			   "WHERE pg_catalog.starts_with(url, 'sql:') "
+			   "AND NOT pg_catalog.starts_with(url, 'sql://') "
 			   "AND pg_catalog.to_regprocedure(pg_catalog.substr(url, 5) "
 			   " OPERATOR(pg_catalog.||) '(pg_catalog.jsonb)') IS NULL");
 	if (n > 0)
 		complain(result, psprintf(INT64_FORMAT " subscribers of topics are functions that are gone", n),
 				 "Every message to these topics is an error for its sender.",
-				 "SELECT dtm.unsubscribe(topic, url) FROM dtm.topics WHERE url LIKE 'sql:%' AND to_regprocedure(substr(url, 5) || '(jsonb)') IS NULL;");
+				 "SELECT dtm.unsubscribe(topic, url) FROM dtm.topics WHERE url ~ '^sql:[^/]' AND to_regprocedure(substr(url, 5) || '(jsonb)') IS NULL;");
 }
 
 static void

@@ -237,6 +237,18 @@ is(done('msg'), '01|action|1', 'msg: delivered');
 is($there->safe_psql('postgres', q{SELECT DISTINCT trans_type FROM app.done WHERE gid IN ('tcc', 'msg') ORDER BY 1}),
 	"msg\ntcc", 'the function knows the mode');
 
+# What the function returns
+
+$here->safe_psql('postgres', <<'SQL');
+SET SESSION AUTHORIZATION shop;
+SELECT dtm.saga('result', ARRAY[
+	dtm.step('sql://bank/app.note', payload => '{"n": "ü"}', keep_result => true),
+	dtm.step('sql://bank/app.note', payload => '{"of": {"$from": "01", "path": "$.payload.n"}}')]);
+SQL
+wait_status($here, 'result', 'succeed');
+is($there->safe_psql('postgres', q{SELECT payload FROM app.done WHERE gid = 'result' AND branch_id = '02'}),
+	'{"of": "ü"}', 'feeds a later branch');
+
 # Repeats, and what comes too late
 
 is($there->safe_psql('postgres', <<'SQL'), "\n\n\n", 'by hand');
@@ -284,6 +296,14 @@ for my $mode ('new', 'pooled')
 	saga("after $mode", '', [ 'sql://far/app.note', '', '{}' ]);
 	wait_status($here, "after $mode", 'succeed');
 }
+
+# Done there, and the answer is on its way for ever: then it is asked again.
+set_mode('hold');
+saga('held', "request_timeout => '300ms'", [ 'sql://far/app.note', 'sql://far/app.undo', '{}' ]);
+wait_error('held', '^no answer within 300 ms', 'an answer that is late is none');
+set_mode('pass');
+wait_status($here, 'held', 'succeed');
+is(done('held'), '01|action|1', 'and yet it was done once');
 
 saga('floods', "retry_interval => '1h'", [ 'sql://far/app.floods', '', '{}' ]);
 wait_error('floods', 'larger than dtm.max_response_size', 'nobody talks us to death');
@@ -398,6 +418,19 @@ SQL
 wait_status($here, 'superuser', 'succeed');
 is(done('superuser'), '01|action|1', 'a superuser needs no password');
 
+# A topic's subscriber is called as the sender, who needs the rights.
+$here->safe_psql('postgres', q{SELECT dtm.subscribe('paid', 'sql://trusting/app.note')});
+{
+	my ($rc, $out, $err) = $here->psql('postgres',
+		q{SET SESSION AUTHORIZATION poor; SELECT dtm.msg('topic', ARRAY[dtm.step('topic://paid')])});
+	like($err, qr/topic: permission denied for foreign server trusting/, 'a sender without rights');
+}
+$here->safe_psql('postgres', q{SELECT dtm.msg('topic', ARRAY[dtm.step('topic://paid')])});
+wait_status($here, 'topic', 'succeed');
+is(done('topic'), '01|action|1', 'a topic with a remote subscriber');
+is($here->safe_psql('postgres', q{SELECT count(*) FROM dtm.doctor() WHERE problem ~ 'topics'}), '0',
+	'of which the doctor has nothing to say');
+
 for my $case (
 	[ 'shop', 'sql://nowhere/app.note', 'foreign server "nowhere" does not exist' ],
 	[ 'poor', 'sql://bank/app.note', 'permission denied for foreign server bank' ],
@@ -451,7 +484,7 @@ SKIP:
 	is(done('crash there'), '01|action|1', 'the other server crashes before its commit: once');
 	set_conf($there, 'dtm.debug_point' => undef);
 
-	$token = arm_point($here, 'worker-remote-answered', 'self');
+	$token = arm_point($here, 'worker-action-answered', 'self');
 	# Its commit is answered, or lost with the server, a moment before the call.
 	eval { saga('crash here', '', [ $note, $undo, '{}' ]) };
 	wait_point($here, $token);
