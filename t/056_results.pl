@@ -430,6 +430,29 @@ is_deeply($stub->calls('late'), [ '01 action', '01 compensate' ], 'nor when it i
 is_deeply($stub->calls('slow'), [ '01 action', '02 action' ], 'who has time goes on, and asks nobody twice');
 sql('DROP TRIGGER stop_results ON dtm.op');
 
+# Another server's functions: here, another database
+
+$node->safe_psql('postgres', 'CREATE DATABASE afar');
+$node->safe_psql('afar', q{CREATE EXTENSION dtm; CREATE FUNCTION echo(payload jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT payload $$;
+	CREATE FUNCTION nothing(payload jsonb) RETURNS void LANGUAGE sql AS $$ SELECT 1 $$;
+	CREATE FUNCTION large(payload jsonb) RETURNS text LANGUAGE sql AS $$ SELECT repeat('x', 16 * 1024 - 1) $$});
+sql("CREATE EXTENSION postgres_fdw; CREATE SERVER afar FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '" . $node->host . "', port '" . $node->port . "', dbname 'afar');"
+	  . q{CREATE USER MAPPING FOR CURRENT_USER SERVER afar OPTIONS (user 'postgres', password_required 'false')});
+sub afar { return sprintf(q{dtm.step('sql://afar/public.%s', payload => $q$%s$q$::text%s)}, @_[ 0, 1 ], $_[2] ? ', keep_result => true' : ''); }
+
+start('saga', 'afar', '', kept('/flight'), afar('echo', '{"id": ' . from('01', '$.flight.id') . ', "at": "Zürich"}', 1), kept('echo', from('02', '$')),
+	step('/second', '[' . from('02', '$.at') . ', ' . from('03', '$.id') . ']'));
+start('saga', 'afar-nothing', '', kept('/flight'), afar('echo', from('01', '$.hotel')));
+start('saga', 'afar-void', '', afar('nothing', '1', 1), step('/second', from('01', '$')));
+start('saga', 'afar-large', '', afar('large', '1', 1), step('/second', '1'));
+wait_status($node, $_, 'succeed') for 'afar', 'afar-large';
+wait_status($node, $_, 'failed') for 'afar-nothing', 'afar-void';
+is(result('afar', '02'), '{"at": "Zürich", "id": 7}', 'sql://: a result is kept');
+is(bodies('afar')->{'04 action'}, '["Zürich", 7]', 'sql://: to and fro');
+is(reason('afar-nothing'), 'payload of branch 02: $.hotel finds nothing in the result of branch 01', 'sql://: not called when nothing is found');
+is(reason('afar-void'), 'payload of branch 02: $ finds nothing: branch 01 has no result', 'sql://: void is no result');
+like(error('afar-large', '01'), qr/^the result, 16385 bytes, was not kept/, 'sql://: too large');
+
 # Other encodings: results are in UTF-8, what a database cannot hold is not found
 
 for my $encoding (qw(LATIN1 EUC_CN SQL_ASCII))
