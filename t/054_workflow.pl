@@ -331,6 +331,22 @@ is(sql(q(SELECT dtm.wait('long', '20s'))), 'failed', 'force_stop ends it');
 is((error_of(record('long', '05')))[0], 'DT412', 'and its client is told');
 is((error_of(finish('long', 'succeed')))[0], 'DT412', 'whatever it says');
 
+# Its ending: a statement that runs when it has ended, whoever is being called then.
+
+sql('CREATE TABLE ended (what text)');
+$stub->program('/ending', { hold => 1 });
+my $note = q('INSERT INTO ended SELECT gid || $$ $$ || op FROM dtm.current_branch()');
+for my $status (qw(succeed failed stopped))
+{
+	sql(prepare("ending-$status", '/ending', "timeout_to_fail => '10ms', on_success => $note, on_failure => $note"));
+	wait_until("a call for ending-$status", sub { return @{ resumes("ending-$status") } > 0; });
+	sql($status eq 'stopped' ? "SELECT dtm.force_stop('ending-$status')" : finish("ending-$status", $status));
+	wait_for($node, "SELECT what FROM ended WHERE what LIKE 'ending-$status %'",
+		"ending-$status " . ($status eq 'succeed' ? 'on_success' : 'on_failure'));
+	is(scalar @{ resumes("ending-$status") }, 1, "$status: its statement has run, and it is not called again");
+}
+$stub->release('/ending');
+
 # Two runs at once: one goes on.
 
 {
