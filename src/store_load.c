@@ -7,6 +7,7 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "nodes/parsenodes.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -27,7 +28,7 @@ static DtmStatement trans_rows = {
 	" traceparent, on_success IS NOT NULL, on_failure IS NOT NULL"
 	" FROM dtm.trans WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
 	" ORDER BY id",
-	1, {INT8ARRAYOID}
+	1, {INT8ARRAYOID}, CURSOR_OPT_GENERIC_PLAN
 };
 
 static DtmStatement branch_rows = {
@@ -38,7 +39,7 @@ static DtmStatement branch_rows = {
 	" THEN payload END, try, keep_result, uses IS NOT NULL"
 	" FROM dtm.branch WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
 	" ORDER BY id, branch",
-	2, {INT8ARRAYOID, INT4OID}
+	2, {INT8ARRAYOID, INT4OID}, CURSOR_OPT_GENERIC_PLAN
 };
 
 static DtmStatement op_rows = {
@@ -46,7 +47,7 @@ static DtmStatement op_rows = {
 	" next_attempt, last_attempt, last_error"
 	" FROM dtm.op WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
 	" ORDER BY id",
-	1, {INT8ARRAYOID}
+	1, {INT8ARRAYOID}, CURSOR_OPT_GENERIC_PLAN
 };
 
 /* Of a workflow: only that of the whole. */

@@ -14,6 +14,9 @@ typedef struct DtmStatement
 	const char *sql;
 	int			nargs;
 	Oid			types[12];
+	int			options;		/* of SPI_prepare_cursor. Generic where the best plan
+								 * does not depend on the values: replanning for
+								 * each small batch cost a third of a worker */
 	SPIPlanPtr	plan;
 } DtmStatement;
 

@@ -14,6 +14,7 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "nodes/parsenodes.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -25,7 +26,7 @@
 static DtmStatement lock_rows = {
 	"SELECT FROM dtm.trans WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
 	" FOR NO KEY UPDATE SKIP LOCKED",
-	1, {INT8ARRAYOID}
+	1, {INT8ARRAYOID}, CURSOR_OPT_GENERIC_PLAN
 };
 
 static DtmStatement change_rows = {
@@ -50,7 +51,7 @@ static DtmStatement change_rows = {
 	" WHERE t.ctid OPERATOR(pg_catalog.=) free.place"
 	" RETURNING t.id",
 	6, {INT8ARRAYOID, CHARARRAYOID, CHARARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID,
-	INT4ARRAYOID}
+	INT4ARRAYOID}, CURSOR_OPT_GENERIC_PLAN
 };
 
 /* What an executor has committed as done is done: its row is not touched. */
@@ -72,7 +73,7 @@ static DtmStatement op_rows = {
 	" WHERE o.status OPERATOR(pg_catalog.<>) 'S'",
 	12, {INT8ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, CHARARRAYOID, BOOLARRAYOID,
 		INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID,
-	TIMESTAMPTZARRAYOID, TEXTARRAYOID, BYTEAARRAYOID}
+	TIMESTAMPTZARRAYOID, TEXTARRAYOID, BYTEAARRAYOID}, CURSOR_OPT_GENERIC_PLAN
 };
 
 typedef struct Column
