@@ -7,7 +7,9 @@
  * likes, except that a status is durable before the calls that follow from it;
  * participants that refuse, stall, answer wrongly after having worked, or work
  * after having been given up; users who submit, abort, hurry and stop; and a
- * worker that dies. First comes chaos, then peace, in which all must end.
+ * worker that dies. First comes chaos, then peace, in which all must end. Some
+ * have a statement for their end: it is run by an executor, which outlives the
+ * worker, and whose commit is at the mercy of the row.
  *
  * The rules are written down here a second time, from the contract.
  */
@@ -16,6 +18,7 @@
 #include <string.h>
 
 #include "decide.h"
+#include "endings.h"
 
 #define MAX_N 6
 #define MAX_CALLS DTM_MAX_START(MAX_N)
@@ -70,6 +73,8 @@ typedef struct World
 	bool		forced;
 	bool		news;
 	bool		hurried;
+
+	Endings		endings;
 
 	/* the worker */
 	bool		alive;
@@ -144,6 +149,8 @@ begin(World *w)
 			w->business = COMMITTED;
 		}
 	}
+	for (int end = 0; end < 2; end++)
+		w->endings.given[end] = chance(w, 50);
 	for (int i = 0; i < w->n; i++)
 	{
 		for (int phase = 0; phase < DTM_PHASES; phase++)
@@ -213,6 +220,30 @@ answer_check(World *w)
 	return DTM_ANSWER_FAILURE;
 }
 
+/* It commits, or fails, or finds the row locked; or commits, and dies unheard. */
+static DtmAnswer
+answer_ending(World *w)
+{
+	DtmAnswer	answer;
+
+	if (!w->peace && chance(w, 25))
+		return chance(w, 50) ? DTM_ANSWER_ONGOING : DTM_ANSWER_ERROR;
+	answer = ending_commits(&w->endings, &w->endings.job, &w->status);
+	return !w->peace && chance(w, 10) ? DTM_ANSWER_ERROR : answer;
+}
+
+static void
+orphan_commits(World *w)
+{
+	int			i = (int) (draw(w) % (unsigned) w->endings.norphans);
+	DtmStatus	before = w->status;
+
+	(void) ending_commits(&w->endings, &w->endings.orphan[i], &w->status);
+	w->endings.orphan[i] = w->endings.orphan[--w->endings.norphans];
+	if (w->status != before)
+		TELL(w, "an orphan commits %s", dtm_status_name(w->status));
+}
+
 static DtmAnswer
 answer(World *w, DtmOpRef ref)
 {
@@ -220,6 +251,8 @@ answer(World *w, DtmOpRef ref)
 
 	if (ref.branch == DTM_WHOLE)
 		return answer_check(w);
+	if (ref.branch == DTM_ENDING)
+		return answer_ending(w);
 	p = &w->place[ref.branch];
 	if (w->peace || chance(w, 60))
 	{
@@ -255,6 +288,11 @@ check_start(World *w, DtmOpRef ref)
 	DtmStatus	status = w->trans.status;
 	bool		last_first = w->mode == DTM_TCC;
 
+	if (ref.branch == DTM_ENDING)
+	{
+		CHECK(w, ending_is_given(&w->endings, status), "ended without a statement", ref.branch);
+		return;
+	}
 	if (ref.branch == DTM_WHOLE)
 	{
 		CHECK(w, w->mode == DTM_MSG && w->can_ask && status == DTM_PREPARED &&
@@ -285,7 +323,7 @@ static void
 check_plan(World *w, const DtmPlan *plan, DtmStatus before)
 {
 	const DtmTrans *t = &w->trans;
-	int			running = t->check.running;
+	int			running = t->check.running + t->ending.running;
 
 	for (int i = 0; i < w->n; i++)
 	{
@@ -302,11 +340,15 @@ check_plan(World *w, const DtmPlan *plan, DtmStatus before)
 	CHECK(w, plan->status_changed == (t->status != before), "status_changed is wrong", 0);
 	if (dtm_status_is_final(t->status))
 	{
-		CHECK(w, plan->nstart == 0 && t->due == DTM_NEVER, "something after the end", 0);
+		if (dtm_is_over(t) || !dtm_ending_is_pending(t))
+			CHECK(w, plan->nstart == 0 && t->due == DTM_NEVER, "something after the end", 0);
+		else
+			CHECK(w, dtm_is_to_be_written(t) || running > 0 || t->due < DTM_NEVER, "its ending would hang", 0);
 		return;
 	}
 	CHECK(w, t->due > w->now, "due has not moved on", 0);
-	CHECK(w, running > 0 || t->due < DTM_NEVER, "it would hang", 0);
+	CHECK(w, running > 0 || t->due < DTM_NEVER ||
+		  (t->status == DTM_ABORTING && dtm_is_to_be_written(t)), "it would hang", 0);
 	if (t->status == DTM_PREPARED && w->now < w->deadline)
 		CHECK(w, t->due <= w->deadline, "the deadline would be missed", 0);
 	if (plan->status_changed && t->status != DTM_SUBMITTED)
@@ -314,6 +356,8 @@ check_plan(World *w, const DtmPlan *plan, DtmStatus before)
 	if (plan->cause == DTM_CAUSE_DEADLINE)
 		CHECK(w, w->now >= w->deadline, "turned back before the deadline", 0);
 }
+
+static void drop_branches(World *w);
 
 static void
 decide(World *w, DtmEvent *event)
@@ -337,11 +381,30 @@ decide(World *w, DtmEvent *event)
 	{
 		check_start(w, plan.start[i]);
 		CHECK(w, w->nqueued < MAX_CALLS, "an op was started twice", plan.start[i].branch);
-		w->waits[w->nqueued] = t->status != t->stored_status;
+		w->waits[w->nqueued] = dtm_is_to_be_written(t);
 		w->queued[w->nqueued++] = plan.start[i];
 	}
 	if (dtm_status_is_final(t->status))
-		w->nqueued = 0;
+		drop_branches(w);
+	if (dtm_is_over(t))
+		w->alive = false;
+}
+
+/* Nothing more of them is called. */
+static void
+drop_branches(World *w)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < w->nqueued; i++)
+	{
+		if (w->queued[i].branch == DTM_ENDING)
+		{
+			w->waits[kept] = w->waits[i];
+			w->queued[kept++] = w->queued[i];
+		}
+	}
+	w->nqueued = kept;
 }
 
 static DtmOpRef
@@ -353,6 +416,13 @@ take_queued(World *w, int i)
 	w->queued[i] = w->queued[w->nqueued];
 	w->waits[i] = w->waits[w->nqueued];
 	return ref;
+}
+
+/* As the row says. */
+static bool
+is_unfinished(const World *w)
+{
+	return !dtm_status_is_final(w->status) || w->endings.due;
 }
 
 static void
@@ -387,6 +457,7 @@ load(World *w)
 	t->branches = w->branch;
 	t->running = 0;
 	load_op(w, &t->check, MAX_N, DTM_FORWARD);
+	ending_is_loaded(&w->endings, t);
 	for (int i = 0; i < w->n; i++)
 	{
 		for (int phase = 0; phase < DTM_PHASES; phase++)
@@ -404,7 +475,9 @@ forget(World *w)
 	{
 		DtmOpRef	ref = w->flying[i];
 
-		if (ref.branch == DTM_WHOLE || chance(w, 50))
+		if (ref.branch == DTM_ENDING)
+			ending_is_orphaned(&w->endings);
+		else if (ref.branch == DTM_WHOLE || chance(w, 50))
 			(void) answer(w, ref);
 		else if (!w->local && w->nlate < MAX_LATE)
 			w->late[w->nlate++] = ref;
@@ -419,11 +492,16 @@ call_begins(World *w)
 	DtmOpRef	ref;
 	Place	   *p;
 
-	if (w->nqueued == 0 || w->trans.status != w->trans.stored_status)
+	if (w->nqueued == 0 || dtm_is_to_be_written(&w->trans))
 		return false;
 	ref = take_queued(w, (int) (draw(w) % (unsigned) w->nqueued));
 	w->flying[w->nflying++] = ref;
 	TELL(w, "call %s %d", dtm_op_name(w->mode, ref.phase), ref.branch + 1);
+	if (ref.branch == DTM_ENDING)
+	{
+		w->endings.job = (Job) {w->trans.stored_status, w->trans.ending_for};
+		return true;
+	}
 	if (ref.branch == DTM_WHOLE)
 		return true;
 	p = &w->place[ref.branch];
@@ -451,6 +529,9 @@ call_ends(World *w)
 	event.phase = ref.phase;
 	event.answer = answer(w, ref);
 	TELL(w, "%s %d ends: %d", dtm_op_name(w->mode, ref.phase), ref.branch + 1, event.answer);
+	/* The row was not as the executor had been told: it is read again. */
+	if (ref.branch == DTM_ENDING && event.answer == DTM_ANSWER_ONGOING)
+		w->news = true;
 	decide(w, &event);
 	return true;
 }
@@ -489,7 +570,8 @@ row_is_written(World *w, DtmOp *op, int row, int phase, bool always)
 static bool
 rows_are_written(World *w, bool all)
 {
-	bool		any = row_is_written(w, &w->trans.check, MAX_N, DTM_FORWARD, all);
+	bool		any = row_is_written(w, &w->trans.check, MAX_N, DTM_FORWARD, all) |
+		ending_is_written(&w->endings, &w->trans.ending);
 
 	for (int i = 0; i < w->n; i++)
 	{
@@ -504,13 +586,14 @@ static void
 tell_worker(World *w)
 {
 	DtmTrans   *t = &w->trans;
-	DtmEvent	event = {.kind = DTM_EVENT_COMMAND, .status = w->status, .hurry = w->hurried};
+	DtmEvent	event = {.kind = DTM_EVENT_COMMAND, .status = w->status, .hurry = w->hurried,
+	.ended = dtm_status_is_final(w->status) && !w->endings.due};
 
 	TELL(w, "the worker hears of %s", dtm_status_name(w->status));
 	if (t->stored_status == DTM_PREPARED && !w->driven && chance(w, 90))
 	{
 		forget(w);
-		if (!dtm_status_is_final(w->status))
+		if (is_unfinished(w))
 			load(w);
 		return;
 	}
@@ -518,7 +601,7 @@ tell_worker(World *w)
 	{
 		for (int i = w->nqueued - 1; i >= 0; i--)
 		{
-			if (w->waits[i])
+			if (w->waits[i] || w->queued[i].branch == DTM_ENDING)
 			{
 				DtmOpRef	ref = take_queued(w, i);
 
@@ -537,18 +620,25 @@ status_is_written(World *w)
 {
 	DtmTrans   *t = &w->trans;
 
-	if (t->status == t->stored_status)
+	if (!dtm_is_to_be_written(t))
 		return false;
+	/* In the same commit, whether the row is still ours or not. */
+	(void) ending_is_written(&w->endings, &t->ending);
 	if (w->status != t->stored_status)
 	{
 		tell_worker(w);
 		return true;
 	}
 	w->status = t->stored_status = t->status;
+	ending_falls_due(&w->endings, w->status);
 	w->was_aborting |= w->status == DTM_ABORTING;
 	w->was_submitted |= w->status == DTM_SUBMITTED;
 	memset(w->waits, 0, sizeof(w->waits));
 	TELL(w, "durable: %s", dtm_status_name(w->status));
+	if (dtm_is_over(t))
+		w->alive = false;
+	else if (t->running == 0 && t->due == DTM_NEVER)
+		decide(w, &(DtmEvent) {.kind = DTM_EVENT_TIMER});
 	return true;
 }
 
@@ -568,7 +658,7 @@ timer_rings(World *w)
 static bool
 is_evicted(World *w)
 {
-	if (w->nqueued > 0 || w->nflying > 0 || w->news || w->trans.status != w->trans.stored_status)
+	if (w->nqueued > 0 || w->nflying > 0 || w->news || dtm_is_to_be_written(&w->trans))
 		return false;
 	(void) rows_are_written(w, true);
 	w->alive = false;
@@ -581,6 +671,11 @@ user_acts(World *w)
 	int			what = (int) (draw(w) % 100);
 
 	w->news = true;
+	if (dtm_status_is_final(w->status))
+	{
+		w->hurried = true;
+		return;
+	}
 	if (what >= 98)
 	{
 		w->status = DTM_FAILED;
@@ -612,6 +707,7 @@ user_acts(World *w)
 		w->hurried = true;
 	w->was_aborting |= w->status == DTM_ABORTING;
 	w->was_submitted |= w->status == DTM_SUBMITTED;
+	ending_falls_due(&w->endings, w->status);
 }
 
 static void
@@ -629,6 +725,8 @@ one_move(World *w)
 		w->now += (DtmTime) (draw(w) % (3 * DTM_SECOND));
 		if (w->nlate > 0 && chance(w, 5))
 			late_call_arrives(w);
+		if (w->endings.norphans > 0 && chance(w, 5))
+			orphan_commits(w);
 		if (what < 2)
 		{
 			TELL(w, "CRASH");
@@ -668,8 +766,14 @@ check_end(World *w)
 {
 	bool		undone = w->status == DTM_FAILED && !w->forced && w->mode != DTM_MSG;
 
+	const char *wrong;
+
 	while (w->nlate > 0)
 		late_call_arrives(w);
+	while (w->endings.norphans > 0)
+		orphan_commits(w);
+	wrong = ending_is_wrong(&w->endings, w->status);
+	CHECK(w, wrong == NULL, wrong, 0);
 	for (int i = 0; i < w->n; i++)
 	{
 		Place	   *p = &w->place[i];
@@ -714,7 +818,7 @@ run(uint64_t seed, bool verbose)
 	TELL(w, "%s, %d branches%s%s", dtm_mode_name(w->mode), w->n,
 		 w->concurrent ? ", concurrent" : "", w->driven ? ", driven" : "");
 
-	for (int moves = 0; !dtm_status_is_final(w->status); moves++)
+	for (int moves = 0; is_unfinished(w); moves++)
 	{
 		w->peace = (moves > CHAOS);
 		CHECK(w, moves < CHAOS + PEACE, "it never ends", 0);

@@ -7,7 +7,8 @@
  * status is durable before the calls that follow from it; participants that
  * refuse, stall, answer wrongly after having worked, or work after having been
  * given up; users who submit, abort, hurry and stop; and a worker that dies.
- * First comes chaos, then peace, in which every saga must come to its end.
+ * First comes chaos, then peace, in which every saga must come to its end. Some
+ * have a statement for that (endings.h).
  *
  * The rules that are checked are written down here a second time, from the
  * contract and not from saga.c: if both are wrong they are not so alike.
@@ -17,6 +18,7 @@
 #include <string.h>
 
 #include "decide.h"
+#include "endings.h"
 
 #define MAX_STEPS 8
 #define MAX_CALLS (MAX_STEPS * DTM_PHASES)
@@ -69,6 +71,8 @@ typedef struct World
 	bool		forced;
 	bool		news;			/* changed by a user; the worker has to be told */
 	bool		hurried;
+
+	Endings		endings;
 
 	/* the worker */
 	bool		alive;
@@ -161,6 +165,8 @@ begin(World *w)
 	w->trans.retry_limit = chance(w, 30) ? 1 + (int) (draw(w) % 4) : 0;
 	w->trans.retry_interval = (int64_t) (draw(w) % 20) * DTM_SECOND;
 
+	for (int end = 0; end < 2; end++)
+		w->endings.given[end] = chance(w, 50);
 	for (int i = 0; i < w->n; i++)
 	{
 		w->branch[i].retry_limit = chance(w, 10) ? 1 + (int) (draw(w) % 3) : 0;
@@ -277,12 +283,49 @@ answer_compensate(World *w, int step)
 	return chance(w, 50) ? DTM_ANSWER_FAILURE : DTM_ANSWER_ERROR;
 }
 
+/* It commits, or fails, or finds the row locked; or commits, and dies unheard. */
+static DtmAnswer
+answer_ending(World *w)
+{
+	DtmAnswer	answer;
+
+	if (!w->peace && chance(w, 25))
+		return chance(w, 50) ? DTM_ANSWER_ONGOING : DTM_ANSWER_ERROR;
+	answer = ending_commits(&w->endings, &w->endings.job, &w->status);
+	return !w->peace && chance(w, 10) ? DTM_ANSWER_ERROR : answer;
+}
+
+static void
+orphan_commits(World *w)
+{
+	int			i = (int) (draw(w) % (unsigned) w->endings.norphans);
+	DtmStatus	before = w->status;
+
+	(void) ending_commits(&w->endings, &w->endings.orphan[i], &w->status);
+	w->endings.orphan[i] = w->endings.orphan[--w->endings.norphans];
+	if (w->status != before)
+		TELL(w, "an orphan commits %s", dtm_status_name(w->status));
+}
+
+/* As the row says. */
+static bool
+is_unfinished(const World *w)
+{
+	return !dtm_status_is_final(w->status) || w->endings.due;
+}
+
 static void
 check_start(World *w, DtmOpRef ref)
 {
-	Step	   *s = &w->step[ref.branch];
+	Step	   *s;
 	DtmStatus	status = w->trans.status;
 
+	if (ref.branch == DTM_ENDING)
+	{
+		CHECK(w, ending_is_given(&w->endings, status), "ended without a statement", 0);
+		return;
+	}
+	s = &w->step[ref.branch];
 	CHECK(w, !s->empty[ref.phase], "called without an address", ref.branch);
 	CHECK(w, w->branch[ref.branch].op[ref.phase].status == DTM_OP_PREPARED,
 		  "called again after its end", ref.branch);
@@ -317,7 +360,7 @@ static void
 check_plan(World *w, const DtmPlan *plan, DtmStatus before)
 {
 	const DtmTrans *t = &w->trans;
-	int			running = 0;
+	int			running = t->ending.running;
 
 	for (int i = 0; i < w->n; i++)
 	{
@@ -338,18 +381,22 @@ check_plan(World *w, const DtmPlan *plan, DtmStatus before)
 		}
 	}
 	CHECK(w, running == t->running, "the running count is wrong", running);
-	CHECK(w, t->concurrent || running <= 1 || dtm_status_is_final(t->status),
+	CHECK(w, t->concurrent || running - t->ending.running <= 1 || dtm_status_is_final(t->status),
 		  "two at once in sequence", running);
-	CHECK(w, plan->nstart == 0 || !dtm_status_is_final(t->status), "start after the end", 0);
+	CHECK(w, plan->nstart == 0 || !dtm_status_is_final(t->status) ||
+		  (plan->nstart == 1 && plan->start[0].branch == DTM_ENDING), "start after the end", 0);
 	CHECK(w, plan->status_changed == (t->status != before), "status_changed is wrong", 0);
 
-	if (dtm_status_is_final(t->status))
+	if (dtm_is_over(t) || (dtm_status_is_final(t->status) && !dtm_ending_is_pending(t)))
 		CHECK(w, t->due == DTM_NEVER, "due after the end", 0);
+	else if (dtm_status_is_final(t->status))
+		CHECK(w, dtm_is_to_be_written(t) || running > 0 || t->due < DTM_NEVER, "its ending would hang", 0);
 	else
 	{
 		CHECK(w, t->due > w->now, "due has not moved on", 0);
 		CHECK(w, t->status != DTM_SUBMITTED || t->due <= t->deadline, "the deadline would be missed", 0);
-		CHECK(w, t->status == DTM_PREPARED || running > 0 || t->due < DTM_NEVER, "it would hang", 0);
+		CHECK(w, t->status == DTM_PREPARED || running > 0 || t->due < DTM_NEVER ||
+			  (t->status == DTM_ABORTING && dtm_is_to_be_written(t)), "it would hang", 0);
 	}
 
 	if (plan->status_changed && t->status == DTM_ABORTING)
@@ -369,16 +416,22 @@ check_plan(World *w, const DtmPlan *plan, DtmStatus before)
 		}
 	}
 	if (plan->status_changed && t->status == DTM_SUCCEED)
-		CHECK(w, before == DTM_SUBMITTED && running == 0, "succeeded out of nowhere", 0);
+		CHECK(w, before == DTM_SUBMITTED && running == t->ending.running, "succeeded out of nowhere", 0);
 	if (plan->status_changed && t->status == DTM_FAILED)
-		CHECK(w, running == 0, "failed while something runs", 0);
+		CHECK(w, running == t->ending.running, "failed while something runs", 0);
 }
 
 static void
 check_end(World *w)
 {
+	const char *wrong;
+
 	while (w->nlate > 0)
 		late_action_arrives(w);
+	while (w->endings.norphans > 0)
+		orphan_commits(w);
+	wrong = ending_is_wrong(&w->endings, w->status);
+	CHECK(w, wrong == NULL, wrong, 0);
 
 	for (int i = 0; i < w->n; i++)
 	{
@@ -400,6 +453,8 @@ check_end(World *w)
 			CHECK(w, !s->called[DTM_BACKWARD], "compensated what never ran", i);
 	}
 }
+
+static void drop_steps(World *w);
 
 static void
 decide(World *w, DtmEvent *event)
@@ -429,7 +484,23 @@ decide(World *w, DtmEvent *event)
 		w->queued[w->nqueued++] = plan.start[i];
 	}
 	if (dtm_status_is_final(w->trans.status))
-		w->nqueued = 0;
+		drop_steps(w);
+	if (dtm_is_over(&w->trans))
+		w->alive = false;
+}
+
+/* Nothing more of them is called. */
+static void
+drop_steps(World *w)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < w->nqueued; i++)
+	{
+		if (w->queued[i].branch == DTM_ENDING)
+			w->queued[kept++] = w->queued[i];
+	}
+	w->nqueued = kept;
 }
 
 static void
@@ -449,6 +520,7 @@ load(World *w)
 	t->nbranches = w->n;
 	t->branches = w->branch;
 	t->running = 0;
+	ending_is_loaded(&w->endings, t);
 	for (int i = 0; i < w->n; i++)
 	{
 		for (int phase = 0; phase < DTM_PHASES; phase++)
@@ -481,7 +553,9 @@ crash(World *w)
 	{
 		DtmOpRef	ref = w->flying[i];
 
-		if (ref.phase == DTM_BACKWARD)
+		if (ref.branch == DTM_ENDING)
+			ending_is_orphaned(&w->endings);
+		else if (ref.phase == DTM_BACKWARD)
 			(void) answer_compensate(w, ref.branch);
 		else if (chance(w, 50))
 			(void) answer_action(w, ref.branch);
@@ -500,11 +574,18 @@ call_begins(World *w)
 	int			i;
 	DtmOpRef	ref;
 
-	if (w->nqueued == 0 || w->trans.status != w->trans.stored_status)
+	if (w->nqueued == 0 || dtm_is_to_be_written(&w->trans))
 		return false;
 	i = (int) (draw(w) % (unsigned) w->nqueued);
 	ref = w->queued[i];
 	w->queued[i] = w->queued[--w->nqueued];
+	if (ref.branch == DTM_ENDING)
+	{
+		TELL(w, "ending");
+		w->endings.job = (Job) {w->trans.stored_status, w->trans.ending_for};
+		w->flying[w->nflying++] = ref;
+		return true;
+	}
 
 	TELL(w, "call %s %d", dtm_op_name(DTM_SAGA, ref.phase), ref.branch + 1);
 	CHECK(w, ref.phase == DTM_FORWARD || w->was_aborting,
@@ -527,9 +608,13 @@ call_ends(World *w)
 	event.branch = w->flying[i].branch;
 	event.phase = w->flying[i].phase;
 	w->flying[i] = w->flying[--w->nflying];
-	event.answer = event.phase == DTM_FORWARD ?
+	event.answer = event.branch == DTM_ENDING ? answer_ending(w) :
+		event.phase == DTM_FORWARD ?
 		answer_action(w, event.branch) : answer_compensate(w, event.branch);
 	TELL(w, "%s %d ends: %d", dtm_op_name(DTM_SAGA, event.phase), event.branch + 1, event.answer);
+	/* The row was not as the executor had been told: it is read again. */
+	if (event.branch == DTM_ENDING && event.answer == DTM_ANSWER_ONGOING)
+		w->news = true;
 	decide(w, &event);
 	if (event.answer == DTM_ANSWER_FAILURE && event.phase == DTM_FORWARD)
 		CHECK(w, w->trans.status != DTM_SUBMITTED, "went on after a refusal", event.branch);
@@ -557,7 +642,7 @@ call_is_withdrawn(World *w)
 static bool
 rows_are_written(World *w, bool all)
 {
-	bool		any = false;
+	bool		any = ending_is_written(&w->endings, &w->trans.ending);
 
 	for (int i = 0; i < w->n; i++)
 	{
@@ -588,11 +673,21 @@ static void
 tell_worker(World *w)
 {
 	DtmEvent	event = {.kind = DTM_EVENT_COMMAND, .status = w->status,
-	.hurry = w->hurried};
+	.hurry = w->hurried,.ended = dtm_status_is_final(w->status) && !w->endings.due};
+	DtmTrans   *t = &w->trans;
 
 	TELL(w, "the worker hears of %s%s", dtm_status_name(w->status), w->hurried ? ", hurry" : "");
 	w->news = false;
 	w->hurried = false;
+	/* A statement that is only queued, for an end that it does not come to. */
+	for (int i = w->nqueued - 1; i >= 0 && event.status != t->stored_status; i--)
+	{
+		if (w->queued[i].branch == DTM_ENDING && event.status != t->status)
+		{
+			w->queued[i] = w->queued[--w->nqueued];
+			dtm_take_back(t, DTM_ENDING, DTM_FORWARD);
+		}
+	}
 	w->trans.deadline = w->deadline;
 	decide(w, &event);
 	CHECK(w, w->trans.stored_status == w->status, "the row's status was not taken over", 0);
@@ -603,8 +698,10 @@ status_is_written(World *w)
 {
 	DtmTrans   *t = &w->trans;
 
-	if (t->status == t->stored_status)
+	if (!dtm_is_to_be_written(t))
 		return false;
+	/* In the same commit, whether the row is still ours or not. */
+	(void) ending_is_written(&w->endings, &t->ending);
 	if (w->status != t->stored_status)
 	{
 		tell_worker(w);
@@ -612,6 +709,7 @@ status_is_written(World *w)
 	}
 	w->status = t->status;
 	t->stored_status = t->status;
+	ending_falls_due(&w->endings, w->status);
 	if (w->status == DTM_ABORTING)
 		w->was_aborting = true;
 	if (w->status == DTM_SUCCEED)
@@ -620,6 +718,10 @@ status_is_written(World *w)
 			CHECK(w, w->branch[i].op[DTM_FORWARD].status == DTM_OP_SUCCEED, "succeeded without all", i);
 	}
 	TELL(w, "durable: %s", dtm_status_name(w->status));
+	if (dtm_is_over(t))
+		w->alive = false;
+	else if (t->running == 0 && t->due == DTM_NEVER)
+		decide(w, &(DtmEvent) {.kind = DTM_EVENT_TIMER});
 	return true;
 }
 
@@ -642,7 +744,7 @@ static bool
 is_evicted(World *w)
 {
 	if (w->nqueued > 0 || w->nflying > 0 || w->news ||
-		w->trans.status != w->trans.stored_status)
+		dtm_is_to_be_written(&w->trans))
 		return false;
 	(void) rows_are_written(w, true);
 	TELL(w, "evicted");
@@ -654,6 +756,7 @@ static void
 user_acts(World *w)
 {
 	int			what = (int) (draw(w) % 100);
+	DtmStatus	before = w->status;
 
 	if (w->status == DTM_PREPARED && what < 60)
 	{
@@ -682,6 +785,8 @@ user_acts(World *w)
 	else
 		w->hurried = true;
 	w->news = true;
+	if (dtm_status_is_final(w->status) && before != w->status)
+		ending_falls_due(&w->endings, w->status);
 }
 
 static void
@@ -699,6 +804,8 @@ one_move(World *w)
 		w->now += (DtmTime) (draw(w) % (3 * DTM_SECOND));
 		if (w->nlate > 0 && chance(w, 5))
 			late_action_arrives(w);
+		if (w->endings.norphans > 0 && chance(w, 5))
+			orphan_commits(w);
 		if (what < 2)
 		{
 			crash(w);
@@ -747,15 +854,12 @@ run(uint64_t seed, bool verbose)
 	begin(w);
 	TELL(w, "%d steps%s", w->n, w->concurrent ? ", concurrent" : "");
 
-	while (!dtm_status_is_final(w->status) ||
-		   (w->alive && !dtm_status_is_final(w->trans.status)))
+	while (is_unfinished(w) || w->alive)
 	{
 		w->peace = (moves > CHAOS);
 		CHECK(w, moves < CHAOS + PEACE, "it never ends", 0);
-		if (dtm_status_is_final(w->status))
+		if (!is_unfinished(w))
 			w->news = true;
-		if (dtm_status_is_final(w->status) && !w->alive)
-			break;
 		one_move(w);
 		moves++;
 	}
@@ -766,7 +870,7 @@ run(uint64_t seed, bool verbose)
 		;
 	if (w->alive && w->nqueued == 0)
 	{
-		int			running = 0;
+		int			running = w->trans.ending.running;
 
 		for (int i = 0; i < w->n; i++)
 			running += w->branch[i].op[0].running + w->branch[i].op[1].running;
