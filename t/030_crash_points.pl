@@ -22,24 +22,27 @@ use CrashTest;
 use DtmTest;
 
 # Each point, and the groups that get there.
-my @all = qw(saga tcc own msg asked xa result);
+my @all = qw(saga tcc own msg asked xa result remote);
+my @begun = (@all, 'flow');
 my @executor = qw(saga confirm tcc cancel msg asked result);
 my @points = (
-	[ 'backend-before-insert', @all ], [ 'backend-after-insert', qw(saga tcc msg result) ],
-	[ 'backend-before-commit', @all ], [ 'backend-after-commit', @all ], [ 'backend-after-send', @all ],
+	[ 'backend-before-insert', @begun ], [ 'backend-after-insert', qw(saga tcc msg result flow remote) ],
+	[ 'backend-before-commit', @begun ], [ 'backend-after-commit', @begun ], [ 'backend-after-send', @begun ],
 	[ 'backend-after-prepare', qw(saga tcc msg) ], [ 'backend-after-commit-prepared', qw(tcc msg saga) ],
-	[ 'backend-command-written', qw(own asked xa saga tcc) ],
-	[ 'worker-after-load', @all ],
+	[ 'backend-command-written', qw(own asked xa saga tcc flow) ],
+	[ 'worker-after-load', @begun ],
 	[ 'worker-try-sent', 'tcc' ], [ 'worker-try-answered', 'tcc' ],
-	[ 'worker-check-sent', 'asked' ], [ 'worker-check-answered', 'asked' ],
+	[ 'worker-check-sent', qw(asked flow) ], [ 'worker-check-answered', qw(flow asked) ],
 	[ 'worker-action-sent', @all ], [ 'worker-job-given', @executor ], [ 'worker-action-answered', @all ],
 	[ 'worker-change-written', @all ], [ 'worker-before-marks', @all ], [ 'worker-after-marks', @all ],
 	[ 'worker-before-decision', @all ], [ 'worker-after-decision', @all ],
 	[ 'worker-compensate-sent', qw(saga tcc own xa result) ], [ 'worker-compensate-answered', qw(result xa own tcc saga) ],
+	[ 'worker-ending-answered', 'ending' ],
 	[ 'worker-before-telling', @all ],
 	[ 'worker-before-retention-commit', @all ], [ 'worker-after-retention-commit', @all ],
 	[ 'executor-job-taken', @executor ], [ 'executor-op-locked', @executor ],
 	[ 'executor-function-done', @executor ], [ 'executor-before-commit', @executor ],
+	[ 'executor-ending-run', 'ending' ],
 	[ 'executor-after-commit', @executor ], [ 'executor-result-told', @executor ],
 	[ 'launcher-before-start', @all ], [ 'launcher-after-start', @all ]);
 my @victims = qw(worker executor backend postmaster);

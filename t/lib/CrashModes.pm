@@ -21,6 +21,10 @@ our %mode = (
 		order => { confirm => -1, cancel => -1 }
 	},
 	msg => { succeed => ['action'], failed => [], order => { action => 1 } },
+	workflow => {
+		succeed => ['action'], failed => [ 'action', 'rollback' ],
+		order => { action => 1, rollback => -1 }
+	},
 	# Its effects have the time when they were prepared.
 	xa => { succeed => ['commit'], failed => [], order => {} });
 
@@ -34,8 +38,11 @@ our %group = (
 	msg => [qw(msg msgconc msgdelay msgtopic msgtwophase msgrollback msgagain msgwait)],
 	asked => [qw(asked askedyes askedno askedrace askedabort askednobody)],
 	xa => [qw(xa xaabort xalost xalate)],
+	remote => [qw(remote remotemaybe remotetcc remotetccmaybe remotemsg)],
+	flow => [qw(flow flowlost flowmaybe flowlostmaybe)],
 	# Branches that are told what the first has answered.
 	result => [qw(result resultmaybe)],
+	ending => [qw(ending endingrefuse endingtcc)],
 	# What is decided, and not yet known, shows best when the next answer differs.
 	sagamaybe => [qw(maybe maybewait sqlmaybe)],
 	tccmaybe => [qw(tccmaybe tccmaybewait tccsqlmaybe tccabort)],
@@ -54,7 +61,7 @@ our %group = (
 #   manner      how the client does that, see crash_clients.py; default: plain
 #   then        what the client does afterwards, one step after the other:
 #                 sql => statement [, told => status]: and when it succeeds, so it must end
-#                 shop => path, body => payload: a call of its own, until it is answered
+#                 shop => path, body => payload [, told => status]: a call of its own, until it is answered
 #                 pause => seconds at most
 #                 stop => 1: it has died
 #   otherwise   SQL, when the shop refuses such a call
@@ -72,14 +79,20 @@ sub kinds
 
 	my $payload = sub {
 		my ($account, $amount) = @_;
-		return sprintf('{"account": "%s", "amount": %d}', $account, $amount);
+		return sprintf('{"account": "%s", "amount": %d}', $account =~ s/^r//r, $amount);
+	};
+	# Accounts a and b are in the shop, l is in this database; ra and rb are a and b
+	# by way of their database.
+	my $address = sub {
+		my ($account) = @_;
+		return $account eq 'l' ? 'sql:crash.move' : $account =~ /^r/ ? 'sql://shop/shop.move' : "$shop/move";
 	};
 
 	# Sagas
 
 	my $step = sub {
 		my ($account, $amount, $path) = @_;
-		my $undo = $account eq 'l' ? 'sql:crash.move' : "$shop/move";
+		my $undo = $address->($account);
 		my $do = $undo;
 
 		$do =~ s/move/$path/ if $path;
@@ -152,7 +165,7 @@ sub kinds
 
 	my $tcc_step = sub {
 		my ($account, $amount, $path) = @_;
-		my $end = $account eq 'l' ? 'sql:crash.move' : "$shop/move";
+		my $end = $address->($account);
 		my $try = $end;
 
 		$try =~ s/move/$path/ if $path;
@@ -301,7 +314,47 @@ sub kinds
 		});
 	$_->{mode} = 'xa', $_->{otherwise} = $give_up for values %xa;
 
-	return { %kind, %tcc, %msg, %xa };
+	# Branches in the shop's database, called by dtm itself
+
+	my %remote = (
+		remote => { mode => 'saga', begin => $saga->([ [ 'ra', -5 ], [ 'b', 3 ], [ 'rb', 2 ] ]), ends => 'S' },
+		remotemaybe => { mode => 'saga', begin => $saga->([ [ 'ra', -5 ], [ 'l', 2 ], [ 'rb', 3, 'maybe' ] ]) },
+		remotetcc => { mode => 'tcc', begin => $tcc->([ [ 'ra', -5 ], [ 'l', 2 ], [ 'rb', 3 ] ]), ends => 'S' },
+		remotetccmaybe => { mode => 'tcc', begin => $tcc->([ [ 'ra', -5 ], [ 'b', 2 ], [ 'rb', 3, 'maybe' ] ]) },
+		remotemsg => {
+			mode => 'msg', ends => 'S',
+			begin => $msg->([ $send->('sql://shop/shop.move', 'a', -3), $send->('sql://shop/shop.move', 'b', 3) ])
+		});
+
+	# Endings run once, with the final status
+
+	my $endings = join(', ', map { "$_->[0] => 'INSERT INTO crash.ended VALUES (''GID'', ''$_->[1]'')'" }
+		[ 'on_success', 'S' ], [ 'on_failure', 'F' ]);
+	my %ending = (
+		ending => { mode => 'saga', begin => $saga->(\@move, $endings), ends => 'S' },
+		endingrefuse => { mode => 'saga', begin => $saga->(\@refused, $endings), ends => 'F' },
+		endingtcc => { mode => 'tcc', begin => $tcc->(\@move, $endings), ends => 'S' });
+	$_->{check} = "SELECT gid, 'its endings: ' || coalesce(ends, 'none') FROM dtm.trans t,"
+	  . " LATERAL (SELECT string_agg(status, '') FROM crash.ended e WHERE e.gid = t.gid) AS l (ends)"
+	  . " WHERE ends IS DISTINCT FROM t.status::text" for values %ending;
+
+	# Workflows, of which the shop is the client: called by whom it may
+
+	my $flow = sub {
+		return "SELECT count(*) FROM dtm.workflow_prepare('GID', '$_[0]', '$shop/run', timeout_to_fail => '200ms', $options)";
+	};
+	my $run = sub {
+		my ($name, @told) = @_;
+		return { shop => "/run?gid=GID&trans_type=workflow&branch_id=00&op=$name", body => '{}', @told };
+	};
+	my %flow = (
+		flow => { begin => $flow->('move'), then => [ $run->('move', told => 'S') ] },
+		flowlost => { begin => $flow->('move'), then => [$alone], ends => 'S' },
+		flowmaybe => { begin => $flow->('maybe'), then => [ $run->('maybe') ] },
+		flowlostmaybe => { begin => $flow->('maybe'), then => [$alone] });
+	$_->{mode} = 'workflow' for values %flow;
+
+	return { %kind, %tcc, %msg, %xa, %remote, %ending, %flow };
 }
 
 1;

@@ -53,6 +53,12 @@ CONF
 dtm.enabled = off
 max_prepared_transactions = 100
 CONF
+	# Only who says a password may come from there.
+	my $hba = $self->{shop}->data_dir . '/pg_hba.conf';
+	my $rest = slurp_file($hba);
+	unlink($hba);
+	append_to_file($hba, "local all remote scram-sha-256\n$rest");
+	$self->{shop}->reload;
 	$self->{dir} = PostgreSQL::Test::Utils::tempdir_short();
 
 	# A second database with dtm: its worker can be killed, too.
@@ -65,12 +71,35 @@ INSERT INTO account VALUES ('a', 1000000), ('b', 1000000);
 CREATE TABLE ledger (name text, amount bigint NOT NULL);
 CREATE TABLE business (gid text PRIMARY KEY);
 CREATE TABLE effect (gid text, branch_id text, op text, token text, at timestamptz DEFAULT clock_timestamp());
+CREATE ROLE remote LOGIN PASSWORD 'open-sesame';
+SELECT dtm.grant_usage('remote');
+CREATE SCHEMA shop AUTHORIZATION remote;
+GRANT ALL ON account, effect TO remote;
+SET ROLE remote;
+CREATE FUNCTION shop.move(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	mood float := random();
+	amount bigint := payload->>'amount';
+	now record;
+BEGIN
+	SELECT * INTO now FROM dtm.current_branch();
+	IF mood < 0.03 THEN RAISE 'a bad day'; END IF;
+	IF mood < 0.06 THEN PERFORM dtm.ongoing(); END IF;
+	INSERT INTO public.effect (gid, branch_id, op) VALUES (now.gid, now.branch_id, now.op);
+	UPDATE public.account a
+	SET balance = balance + CASE WHEN now.op IN ('action', 'confirm') THEN amount WHEN now.op = 'compensate' THEN -amount ELSE 0 END,
+		held = held + CASE WHEN now.op = 'try' THEN amount WHEN now.op IN ('confirm', 'cancel') THEN -amount ELSE 0 END
+	WHERE a.name = payload->>'account';
+	IF mood < 0.1 THEN RAISE 'a bad end'; END IF;
+END $$;
+CREATE FUNCTION shop.maybe(payload jsonb) RETURNS void LANGUAGE sql AS
+	$$ SELECT dtm.fail('no') WHERE random() < 0.5; SELECT shop.move(payload) $$;
 SQL
 	$self->{python} = python_with_psycopg2();
 	my $port_file = "$self->{dir}/port";
 	my $lib = dirname(__FILE__);
 	open($self->{service}, '|-', $self->{python}, '-u', "$lib/crash_shop.py", $port_file,
-		dsn($self->{shop}), "$self->{dir}/journal")
+		dsn($self->{shop}), "$self->{dir}/journal", dsn($self->{main}) . ' user=customer')
 	  or die "cannot start the shop: $!";
 	wait_until('the shop', sub { -s $port_file }) or die 'no shop';
 	my $url = 'http://127.0.0.1:' . slurp_file($port_file);
@@ -80,9 +109,14 @@ CREATE ROLE customer LOGIN;
 -- Executors run with this, too: their commits may be lost, but only with all that follows.
 ALTER ROLE customer SET synchronous_commit = off;
 SELECT dtm.grant_usage('customer'), dtm.allow('customer', '$url');
+CREATE EXTENSION postgres_fdw;
+CREATE SERVER shop FOREIGN DATA WRAPPER postgres_fdw OPTIONS (@{[ server_options($self->{shop}) ]});
+GRANT USAGE ON FOREIGN SERVER shop TO customer;
+CREATE USER MAPPING FOR customer SERVER shop OPTIONS (user 'remote', password 'open-sesame');
 CREATE SCHEMA crash AUTHORIZATION customer;
 SET ROLE customer;
 CREATE TABLE crash.orders (gid text PRIMARY KEY);
+CREATE TABLE crash.ended (gid text, status "char");
 CREATE TABLE crash.account (name text PRIMARY KEY, balance bigint NOT NULL, held bigint NOT NULL DEFAULT 0);
 INSERT INTO crash.account VALUES ('l', 1000000);
 CREATE TABLE crash.effect (gid text, branch_id text, op text, token text, at timestamptz DEFAULT clock_timestamp());
@@ -95,7 +129,7 @@ BEGIN
 	IF mood < 0.06 THEN PERFORM dtm.ongoing(); END IF;
 	INSERT INTO crash.effect (gid, branch_id, op, token) VALUES (gid, branch_id, op, payload->>'token');
 	UPDATE crash.account a
-	SET balance = balance + CASE WHEN op IN ('action', 'confirm') THEN amount WHEN op = 'compensate' THEN -amount ELSE 0 END,
+	SET balance = balance + CASE WHEN op IN ('action', 'confirm') THEN amount WHEN op IN ('compensate', 'rollback') THEN -amount ELSE 0 END,
 		held = held + CASE WHEN op = 'try' THEN amount WHEN op IN ('confirm', 'cancel') THEN -amount ELSE 0 END
 	WHERE a.name = payload->>'account';
 	IF mood < 0.1 THEN RAISE 'a bad end'; END IF;
@@ -140,6 +174,12 @@ sub dsn
 {
 	my ($node) = @_;
 	return sprintf('host=%s port=%s dbname=postgres', $node->host, $node->port);
+}
+
+sub server_options
+{
+	my ($node) = @_;
+	return sprintf("host '%s', port '%s', dbname 'postgres'", $node->host, $node->port);
 }
 
 # The first python in the path need not be the one that has Debian's packages.

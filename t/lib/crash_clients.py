@@ -181,6 +181,8 @@ class Client:
                 if not call_shop(step["shop"].replace("GID", gid), step["body"]):
                     self.command(how["otherwise"].replace("GID", gid))
                     return
+                if "told" in step:
+                    say(step["told"], gid, kind)
             elif not self.command(step["sql"].replace("GID", gid)):
                 return
             elif "told" in step:

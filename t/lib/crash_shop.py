@@ -1,6 +1,6 @@
 """The participant of the crash tests: honest behind its barrier, ill-mannered before it.
 
-    crash_shop.py PORT_FILE DSN JOURNAL
+    crash_shop.py PORT_FILE DSN JOURNAL MAIN_DSN
 
     POST /move     {"account": "a", "amount": -5}: moves money, or holds, confirms,
                    releases, returns it, as the op says
@@ -9,6 +9,7 @@
     POST /business is committed here, for a message that was begun elsewhere
     GET  /asked    was it?
     POST /xa       op=prepare, commit, rollback: a local transaction in two phases
+    POST /run      the client of a workflow, which is called op: begins or goes on
 
 Every answer has another token; a payload may bring one back.
 Every call goes into the journal before anything else: "time gid branch_id op".
@@ -33,6 +34,7 @@ CONNECTIONS = 12
 BOOKS = {
     "action": "balance = balance + %(amount)s",
     "compensate": "balance = balance - %(amount)s",
+    "rollback": "balance = balance - %(amount)s",
     "try": "held = held + %(amount)s",
     "confirm": "balance = balance + %(amount)s, held = held - %(amount)s",
     "cancel": "held = held - %(amount)s",
@@ -141,6 +143,79 @@ def prepare(cursor, name, query, payload):
     return 200
 
 
+class Workflow:
+    """One run of a workflow: 01 here, 02 there, 03 here, which may refuse.
+
+    Whoever is superseded, or loses the server, gives up; it is called again.
+    """
+
+    def __init__(self, query):
+        self.gid, self.name = query["gid"], query["op"]
+
+    def run(self):
+        try:
+            connection = psycopg2.connect(main_dsn)
+        except psycopg2.Error:
+            return 500
+        try:
+            connection.autocommit = True
+            with connection.cursor() as self.cursor:
+                self.go_on()
+        except psycopg2.Error:
+            return 500
+        finally:
+            connection.close()
+        return 200
+
+    def go_on(self):
+        self.cursor.execute("SELECT branch_id, op, status, run FROM dtm.workflow_prepare(%s, %s, '')",
+                            [self.gid, self.name])
+        (_, _, status, self.number), *journal = self.cursor.fetchall()
+        if status != "prepared":
+            return
+        self.journal = {(branch, op): status for branch, op, status, _ in journal}
+        self.here("01", "action", "a", -5)
+        self.there("02", "action", "l", 2)
+        refused = self.journal.get(("03", "action")) == "failed"
+        if ("03", "action") not in self.journal and self.name == "maybe" and random.random() < 0.5:
+            self.record("03", "action", "failed")
+            refused = True
+        if not refused:
+            self.here("03", "action", "b", 3)
+            return self.finish("succeed")
+        # An earlier run may have thought otherwise, and have done it.
+        self.here("03", "rollback", "b", 3)
+        self.there("02", "rollback", "l", 2)
+        self.here("01", "rollback", "a", -5)
+        self.finish("failed")
+
+    def here(self, branch_id, op, account, amount):
+        """In the shop, behind its barrier; then it is recorded."""
+        if (branch_id, op) not in self.journal:
+            move({"trans_type": "workflow", "gid": self.gid, "branch_id": branch_id, "op": op},
+                 {"account": account, "amount": amount})
+            self.record(branch_id, op, "succeed")
+
+    def there(self, branch_id, op, account, amount):
+        """In one transaction with its record."""
+        if (branch_id, op) not in self.journal:
+            self.cursor.execute("BEGIN")
+            if self.record(branch_id, op, "succeed"):
+                self.cursor.execute("SELECT crash.do(%s, %s, %s, %s)", [
+                    self.gid, branch_id, op, json.dumps({"account": account, "amount": amount})])
+            self.cursor.execute("COMMIT")
+
+    def record(self, branch_id, op, status):
+        if random.random() < 0.03:
+            raise psycopg2.OperationalError("it has died")
+        self.cursor.execute("SELECT dtm.workflow_record(%s, %s, %s, %s, run => %s)",
+                            [self.gid, branch_id, op, status, self.number])
+        return self.cursor.fetchone()[0]
+
+    def finish(self, status):
+        self.cursor.execute("SELECT dtm.workflow_finish(%s, %s, run => %s)", [self.gid, status, self.number])
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -169,6 +244,8 @@ class Handler(BaseHTTPRequestHandler):
             status = asked(query)
         elif url.path == "/xa":
             status = xa(query, payload)
+        elif url.path == "/run":
+            status = Workflow(query).run()
         else:
             status = move(query, payload)
         if mood < 0.11:
@@ -201,7 +278,7 @@ class Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-port_file, dsn, journal_file = sys.argv[1:]
+port_file, dsn, journal_file, main_dsn = sys.argv[1:]
 journal = open(journal_file, "a", encoding="utf-8")
 server = Server(("127.0.0.1", 0), Handler)
 with open(port_file + ".new", "w", encoding="ascii") as f:
