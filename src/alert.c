@@ -35,6 +35,9 @@
 /* Noted in one round of the worker's loop; the rest counts as left out. */
 #define MAX_NOTED 1000
 
+/* Posts that have not ended. To a receiver that is down they would pile up. */
+#define MAX_POSTS 64
+
 typedef struct Way
 {
 	double		tokens;			/* alerts that may be given now */
@@ -48,9 +51,10 @@ static Way log_way;
 static Way notify_way;
 static Way post_way;
 static MemoryContext noted_context;
+static int	posts;				/* that have not ended */
 
 static bool is_time(int32 streak);
-static bool may_take(Way *way, DtmTime now);
+static bool may_take(Way *way, int max_noted, DtmTime now);
 static void note(Way *way, char *text);
 static void write_log(const DtmTrans *trans, int branch, DtmPhase phase,
 					  const DtmOp *op);
@@ -74,12 +78,13 @@ dtm_alert_note(const DtmTrans *trans, int branch, DtmPhase phase, DtmTime now)
 											  ALLOCSET_SMALL_SIZES);
 	before = MemoryContextSwitchTo(noted_context);
 
-	if (may_take(&log_way, now))
+	if (may_take(&log_way, MAX_NOTED, now))
 		write_log(trans, branch, phase, op);
-	if (may_take(&notify_way, now))
+	if (may_take(&notify_way, MAX_NOTED, now))
 		note(&notify_way, as_json(trans, branch, phase, op, false,
 								  notify_way.left_out));
-	if (dtm_alert_url[0] != '\0' && may_take(&post_way, now))
+	if (dtm_alert_url[0] != '\0' &&
+		may_take(&post_way, MAX_POSTS - posts, now))
 		note(&post_way, as_json(trans, branch, phase, op, true,
 								post_way.left_out));
 	MemoryContextSwitchTo(before);
@@ -98,7 +103,7 @@ is_time(int32 streak)
 
 /* A token bucket that holds the alerts of one minute. */
 static bool
-may_take(Way *way, DtmTime now)
+may_take(Way *way, int max_noted, DtmTime now)
 {
 	double		rate = dtm_alert_rate;
 
@@ -109,7 +114,7 @@ may_take(Way *way, DtmTime now)
 	way->tokens = Min(way->tokens, rate);
 	way->counted_at = now;
 
-	if (way->tokens < 1 || way->nnoted == MAX_NOTED)
+	if (way->tokens < 1 || way->nnoted >= max_noted)
 	{
 		way->left_out++;
 		return false;
@@ -212,7 +217,10 @@ static void
 post_all(void)
 {
 	for (int i = 0; i < post_way.nnoted; i++)
+	{
+		posts++;
 		dtm_call_post(dtm_alert_url, dtm_to_utf8(post_way.noted[i]), post_ended);
+	}
 	post_way.nnoted = 0;
 }
 
@@ -220,6 +228,7 @@ post_all(void)
 static void
 post_ended(const char *error)
 {
+	posts--;
 	if (error == NULL)
 		return;
 	post_way.left_out++;

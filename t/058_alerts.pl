@@ -158,6 +158,19 @@ wait_until('also where it is posted',
 	sub { grep { ($_->{left_out} || 0) > 100 } map { decode_json($_->{body}) } @{ $receiver->journal } });
 sql("SELECT dtm.force_stop(gid) FROM dtm.transactions WHERE status NOT IN ('succeed', 'failed')");
 
+# --- a receiver that is away: posts do not pile up ---
+
+my $gone = DtmTest::Stub->new;
+my $gone_url = $gone->url('/alerts');
+$gone->stop;
+set_conf($node, 'dtm.alert_url' => $gone_url, 'dtm.alert_rate' => 60000, 'dtm.circuit_failures' => 2);
+sql("SELECT dtm.saga('g' || n, ARRAY[dtm.step('" . $stub->url('/bad500') . "')]) FROM generate_series(1, 300) n");
+wait_for($node, "SELECT count(*) FROM dtm.branches WHERE gid LIKE 'g%' AND attempts >= 6", '300');
+sql("SELECT dtm.force_stop(gid) FROM dtm.transactions WHERE status NOT IN ('succeed', 'failed')");
+wait_for($node, 'SELECT sum(in_memory) FROM dtm.workers', '0');
+cmp_ok(sql('SELECT sum(queued) FROM dtm.workers'), '<=', 64, 'of 600 alerts, few wait for a receiver that is away');
+set_conf($node, 'dtm.alert_url' => $receiver->url('/alerts'));
+
 # --- off ---
 
 set_conf($node, 'dtm.alert_after' => 0);
