@@ -342,7 +342,8 @@ is(done('down'), '01|action|1', 'once it was up');
 
 $here->safe_psql('postgres', "SELECT dtm.new_gid(); " . join('; ', map { begin_saga('shop', "restart $_", '',
 				[ $note, $undo, '{}' ], [ $note, $undo, '{}' ], [ $note, $undo, '{}' ]) } 1 .. 100));
-$there->restart('immediate');
+$there->stop('immediate');
+$there->start;
 wait_for($here, q{SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'restart %' AND status = 'succeed'}, '100');
 is($there->safe_psql('postgres',
 		q{SELECT count(*), count(DISTINCT (gid, branch_id)) FROM app.done WHERE gid LIKE 'restart %'}),
@@ -477,6 +478,9 @@ SKIP:
 {
 	skip 'needs make DTM_DEBUG=1', 6 unless $debug;
 
+	# No other call meets the point first.
+	$here->safe_psql('postgres',
+		q{SELECT dtm.force_stop(gid) FROM dtm.transactions WHERE status NOT IN ('succeed', 'failed')});
 	my $token = arm_point($there, 'participant-function-done', 'self');
 	saga('crash there', '', [ $note, $undo, '{}' ]);
 	wait_point($there, $token);
@@ -485,8 +489,9 @@ SKIP:
 	set_conf($there, 'dtm.debug_point' => undef);
 
 	$token = arm_point($here, 'worker-action-answered', 'self');
-	# Its commit is answered, or lost with the server, a moment before the call.
-	eval { saga('crash here', '', [ $note, $undo, '{}' ]) };
+	# Its commit is answered, or that is lost with the server: to begin it again
+	# changes nothing.
+	wait_until('a saga to crash with', sub { eval { saga('crash here', '', [ $note, $undo, '{}' ]); 1 } });
 	wait_point($here, $token);
 	wait_status($here, 'crash here', 'succeed');
 	is(done('crash here'), '01|action|1', 'we crash before we have noted the answer: once');
