@@ -115,6 +115,8 @@ sub crash_at
 
 	# What is decided, and not yet known, shows best when the next answer differs.
 	push @burst, $point =~ /decision|compensate|change|telling/ && $CrashModes::group{$maybe} ? $maybe : $group;
+	# There is no executor to be killed without a branch that needs one.
+	push @burst, 'msg' if $victim eq 'executor' && $group =~ /^(xa|flow)$/;
 
 	# At the first of it, or in the middle of many.
 	$crash->arm($point, $victim) if $early;
