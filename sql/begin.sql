@@ -1,8 +1,8 @@
 -- Sagas: begin them, all at once or piece by piece, and look at them.
 -- Branches are called by the worker; here it rests, so nothing is called.
-ALTER SYSTEM SET dtm.enabled = off;
-SELECT pg_reload_conf(), pg_sleep(0.5) IS NOT NULL AS waited;
-\c
+\getenv srcdir PG_ABS_SRCDIR
+\set rest :srcdir '/test/rest.sql'
+\i :rest
 \set VERBOSITY default
 
 -- One statement starts a saga, in the transaction that needs it.
@@ -95,5 +95,6 @@ SELECT dtm.saga(gid, ARRAY[dtm.step('')]) FROM unnest(ARRAY[$$o'Brien "x" %s$$, 
 
 -- Nothing of this shall be called when the worker goes on.
 SELECT count(dtm.force_stop(gid)) > 0 AS stopped FROM dtm.transactions WHERE finished_at IS NULL;
+DROP TABLE orders;
 ALTER SYSTEM RESET dtm.enabled;
 SELECT pg_reload_conf();

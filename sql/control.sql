@@ -1,8 +1,8 @@
 -- Submit, abort, hurry, stop: what is possible in which status.
 -- Branches are called by the worker; here it rests, so nothing is called.
-ALTER SYSTEM SET dtm.enabled = off;
-SELECT pg_reload_conf(), pg_sleep(0.5) IS NOT NULL AS waited;
-\c
+\getenv srcdir PG_ABS_SRCDIR
+\set rest :srcdir '/test/rest.sql'
+\i :rest
 \set VERBOSITY default
 CREATE TABLE made AS
 SELECT dtm.saga('running-' || g, ARRAY[dtm.step('http://a', 'http://b')]) FROM generate_series(1, 4) AS g;

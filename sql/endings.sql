@@ -1,8 +1,8 @@
 -- Endings: a statement that runs in the same commit as the final status.
 -- Here only what is checked when it is given; t/057_endings.pl shows it at work.
-ALTER SYSTEM SET dtm.enabled = off;
-SELECT pg_reload_conf(), pg_sleep(0.5) IS NOT NULL AS waited;
-\c
+\getenv srcdir PG_ABS_SRCDIR
+\set rest :srcdir '/test/rest.sql'
+\i :rest
 \set VERBOSITY default
 CREATE TABLE purchase (id int PRIMARY KEY, state text);
 INSERT INTO purchase VALUES (42, 'PENDING');

@@ -1,8 +1,8 @@
 -- Results: what a branch answers is kept, and later branches may use it.
 -- Branches are called by the worker; here it rests, so nothing is called.
-ALTER SYSTEM SET dtm.enabled = off;
-SELECT pg_reload_conf(), pg_sleep(0.5) IS NOT NULL AS waited;
-\c
+\getenv srcdir PG_ABS_SRCDIR
+\set rest :srcdir '/test/rest.sql'
+\i :rest
 \set VERBOSITY default
 
 -- Book a flight, then a car where it lands. The second step needs what the

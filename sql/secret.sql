@@ -1,8 +1,8 @@
 -- Secrets in headers: named, not told. Branches are called by the worker; here
 -- it rests.
-ALTER SYSTEM SET dtm.enabled = off;
-SELECT pg_reload_conf(), pg_sleep(0.5) IS NOT NULL AS waited;
-\c
+\getenv srcdir PG_ABS_SRCDIR
+\set rest :srcdir '/test/rest.sql'
+\i :rest
 SET client_min_messages = error;
 CREATE ROLE regress_shop;
 CREATE ROLE regress_clerk;

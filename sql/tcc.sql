@@ -1,8 +1,8 @@
 -- Try, confirm, cancel: begin it in one call, or branch by branch.
 -- Branches are called by the worker; here it rests, so nothing is called.
-ALTER SYSTEM SET dtm.enabled = off;
-SELECT pg_reload_conf(), pg_sleep(0.5) IS NOT NULL AS waited;
-\c
+\getenv srcdir PG_ABS_SRCDIR
+\set rest :srcdir '/test/rest.sql'
+\i :rest
 \set VERBOSITY default
 
 -- Reserve everywhere, then confirm everywhere, or cancel everywhere.

@@ -1,8 +1,8 @@
 -- Workflows: the client runs the steps, dtm keeps the journal.
 -- Clients are called by the worker; here it rests, so nobody is called.
-ALTER SYSTEM SET dtm.enabled = off;
-SELECT pg_reload_conf(), pg_sleep(0.5) IS NOT NULL AS waited;
-\c
+\getenv srcdir PG_ABS_SRCDIR
+\set rest :srcdir '/test/rest.sql'
+\i :rest
 \set VERBOSITY default
 
 -- A run: prepare, a record after each step, and at last the outcome.

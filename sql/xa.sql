@@ -1,8 +1,8 @@
 -- XA over HTTP: participants register, prepare, and are told to commit or not.
 -- Branches are called by the worker; here it rests, so nothing is called.
-ALTER SYSTEM SET dtm.enabled = off;
-SELECT pg_reload_conf(), pg_sleep(0.5) IS NOT NULL AS waited;
-\c
+\getenv srcdir PG_ABS_SRCDIR
+\set rest :srcdir '/test/rest.sql'
+\i :rest
 \set VERBOSITY default
 
 SELECT dtm.xa_begin('xa-transfer-1');
