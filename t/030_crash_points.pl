@@ -10,7 +10,7 @@
 # that match.
 #
 # CRASH_POINTS and CRASH_VICTIMS (regular expressions) choose some of them;
-# CRASH_ROUNDS repeats.
+# CRASH_ROUNDS repeats; three rounds let every victim die at every point.
 use strict;
 use warnings FATAL => 'all';
 
@@ -67,7 +67,7 @@ for my $round (1 .. $ENV{CRASH_ROUNDS} || 1)
 	{
 		my ($point, @groups) = @{ $points[$p] };
 
-		for my $v (0 .. $#victims)
+		for my $v (victims_of($p + $round - 1))
 		{
 			crash_at($point, $victims[$v], $_) for whom($p + $v + $round - 1, @groups);
 		}
@@ -91,6 +91,16 @@ for (grep { $victims[0] eq 'worker' && (!$ENV{CRASH_POINTS} || $_->[0] =~ /$ENV{
 }
 $crash->conclude;
 done_testing();
+
+# The worker dies at every point, and one of the others in turn; all of them when
+# anything is chosen. Any of these deaths restarts the whole server.
+sub victims_of
+{
+	my ($turn) = @_;
+
+	return 0 .. $#victims if $modes ne '' || $ENV{CRASH_POINTS} || $ENV{CRASH_VICTIMS};
+	return (0, 1 + $turn % $#victims);
+}
 
 # The turn of one of these groups, or whom CRASH_MODES names.
 sub whom
