@@ -95,8 +95,7 @@ take_result(DtmTrans *trans, const DtmEvent *event)
 				break;
 			}
 			/* It is there, and has not ended: as if it had said so. */
-			op->stuck = false;
-			op->streak = 0;
+			dtm_forget_failures(op);
 			op->due = dtm_later(event->now, trans->retry_interval);
 			break;
 		case DTM_ANSWER_ONGOING:
@@ -200,6 +199,8 @@ take_command(DtmTrans *trans, const DtmEvent *event)
 		trans->ending.status = DTM_OP_SUCCEED;
 	if (event->hurry)
 		hurry(trans, event->now);
+	if (event->client_is_back)
+		dtm_forget_failures(&trans->check);
 }
 
 /* It has ended: what becomes of its calls concerns nobody any more. */
@@ -394,6 +395,21 @@ dtm_succeed(DtmOp *op)
 	op->stuck = false;
 	op->streak = 0;
 	op->due = 0;
+	op->dirty = true;
+}
+
+/*
+ * What is called for as long as it lives, and never ends by being called, may
+ * fail now and then: only what has failed since it was last there counts.
+ */
+void
+dtm_forget_failures(DtmOp *op)
+{
+	if (!op->stuck && op->streak == 0 && op->failed_attempts == 0)
+		return;
+	op->stuck = false;
+	op->streak = 0;
+	op->failed_attempts = 0;
 	op->dirty = true;
 }
 

@@ -55,6 +55,10 @@ extern void dtm_start_or_wait(DtmTrans *trans, int branch, DtmPhase phase,
 							  DtmTime now, DtmPlan *plan);
 
 extern void dtm_succeed(DtmOp *op);
+
+/* Who could not be reached is there again: what failed before is over. */
+extern void dtm_forget_failures(DtmOp *op);
+
 extern bool dtm_call_is_needless(const DtmTrans *trans, int branch,
 								 DtmPhase phase);
 

@@ -180,6 +180,7 @@ merge(DtmHeld *held, const DtmLoaded *again, DtmTime now)
 
 	event.status = again->trans->status;
 	event.hurry = again->hurried_at > held->hurried_at;
+	event.client_is_back = event.hurry && again->client_is_back;
 	event.ended = dtm_is_over(again->trans);
 	if (event.status == trans->stored_status && !event.hurry &&
 		!event.ended && again->trans->deadline == trans->deadline)
@@ -355,7 +356,7 @@ apply(DtmHeld *held, DtmEvent *event)
 	if (plan.nstart > 0 && dtm_ending_comes_first(trans))
 		held->marks_first = true;
 	if (plan.status_changed || event->kind == DTM_EVENT_RESULT ||
-		held->marks_first)
+		held->marks_first || trans->check.dirty)
 		dtm_carry_note_dirty(held, event->now);
 
 	if (calls_must_wait(held))

@@ -43,6 +43,7 @@ typedef struct DtmEvent
 	/* COMMAND */
 	DtmStatus	status;			/* the status that the row has now */
 	bool		hurry;			/* every waiting op is due at once */
+	bool		client_is_back; /* of a workflow: a new run has begun */
 	bool		ended;			/* and there is no statement left to run */
 } DtmEvent;
 

@@ -32,6 +32,7 @@ typedef struct DtmLoaded
 	MemoryContext context;
 	DtmTime		hurried_at;		/* 0: never */
 	DtmTime		created_at;
+	bool		client_is_back; /* of a workflow: hurried by a new run of it */
 } DtmLoaded;
 
 /*

@@ -14,6 +14,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "attempts.h"
 #include "secret.h"
 #include "settings.h"
 #include "store.h"
@@ -383,6 +384,10 @@ read_trans(DtmLoaded *loaded, HeapTuple row, TupleDesc desc)
 	trans->on_failure = DatumGetBool(column(row, desc, 21, &is_null));
 	trans->check.status = DTM_OP_PREPARED;
 	trans->ending.status = DTM_OP_PREPARED;
+
+	/* retry_now leaves no time to go, a client takes some. */
+	loaded->client_is_back = trans->mode == DTM_WORKFLOW &&
+		loaded->hurried_at > 0 && trans->deadline > loaded->hurried_at;
 	loaded->trans = trans;
 }
 
@@ -495,6 +500,9 @@ read_ops(DtmLoaded *loaded, int nloaded)
 			MemoryContext before = MemoryContextSwitchTo(one->context);
 
 			read_op(op, row, desc, one->hurried_at);
+			if (op == &one->trans->check && one->client_is_back &&
+				op->last_attempt < one->hurried_at)
+				dtm_forget_failures(op);
 			MemoryContextSwitchTo(before);
 		}
 	}

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "decide.h"
+#include "attempts.h"
 
 #define MAX_STEPS 5
 #define MAX_CLIENTS 8
@@ -57,6 +57,7 @@ typedef struct World
 	bool		exists;
 	bool		news;
 	bool		hurried;
+	DtmTime		hurried_at;
 	bool		was_finished;
 
 	Client		client[MAX_CLIENTS];
@@ -182,6 +183,10 @@ load(World *w)
 	{
 		t->check = w->row;
 		t->check.running = t->check.dirty = false;
+		if (t->check.last_attempt < w->hurried_at)
+			t->check.due = 0;
+		if (w->deadline > w->hurried_at && t->check.last_attempt < w->hurried_at)
+			dtm_forget_failures(&t->check);
 	}
 	TELL(w, "loaded");
 	decide(w, &event);
@@ -198,11 +203,13 @@ crash(World *w)
 static void
 tell_worker(World *w)
 {
-	DtmEvent	event = {.kind = DTM_EVENT_COMMAND, .status = w->status, .hurry = w->hurried};
+	DtmEvent	event = {.kind = DTM_EVENT_COMMAND, .status = w->status, .hurry = w->hurried,
+		.client_is_back = w->hurried && w->deadline > w->hurried_at};
 
 	w->news = w->hurried = false;
 	w->trans.deadline = w->deadline;
 	decide(w, &event);
+	CHECK(w, !event.client_is_back || !w->trans.check.stuck, "stuck, and its client is back");
 }
 
 /* Each of the following is one transaction on the row. */
@@ -221,6 +228,7 @@ prepare(World *w, Client *c)
 	while (c->step < w->nsteps && w->recorded[c->step])
 		c->step++;
 	w->deadline = w->now + w->patience;
+	w->hurried_at = w->now;
 	w->news = w->hurried = true;
 	TELL(w, "run %d goes on with step %d", c->run, c->step + 1);
 }
@@ -390,6 +398,7 @@ user_acts(World *w)
 	{
 		/* retry_now */
 		w->hurried = true;
+		w->hurried_at = w->now;
 		if (w->deadline > w->now)
 			w->deadline = w->now;
 	}

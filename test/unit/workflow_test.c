@@ -89,6 +89,10 @@ answers(void)
 	timer();
 	RESUME(DTM_ANSWER_SUCCESS);
 	ok(!trans.check.stuck && trans.check.streak == 0, "an answer takes the flag away");
+	timer();
+	RESUME(DTM_ANSWER_ERROR);
+	ok(!trans.check.stuck && trans.check.failed_attempts == 1, "and what failed before it counts no more");
+	is(trans.due, now + SECONDS(10), "nor for the backoff");
 
 	prepared();
 	trans.retry_limit = 2;
@@ -114,6 +118,47 @@ answers(void)
 	withdrawn(DTM_FORWARD, DTM_WHOLE);
 	ok(trans.running == 0 && trans.due == now + SECONDS(10) && trans.check.attempts == 0,
 	   "only queued and taken back: later");
+}
+
+/* Its client has begun a new run by itself. */
+static void
+is_back(void)
+{
+	trans.deadline = now + SECONDS(33);
+	decide((DtmEvent) {.kind = DTM_EVENT_COMMAND, .status = DTM_PREPARED,
+		.hurry = true, .client_is_back = true});
+}
+
+static void
+comes_back(void)
+{
+	resumed();
+	for (int i = 1; i < 4; i++)
+	{
+		RESUME(DTM_ANSWER_ERROR);
+		timer();
+	}
+	RESUME(DTM_ANSWER_ERROR);
+	ok(trans.check.stuck, "its client is away for long: stuck");
+	command(DTM_PREPARED, true);
+	ok(trans.check.stuck && trans.check.failed_attempts == 4, "retry_now is no sign of it");
+	RESUME(DTM_ANSWER_ERROR);
+	trans.check.dirty = false;
+	is_back();
+	ok(!trans.check.stuck && trans.check.streak == 0 && trans.check.failed_attempts == 0,
+	   "it is back by itself: not stuck");
+	ok(trans.check.dirty, "which people shall see");
+	ok(trans.check.attempts == 5 && trans.due == trans.deadline, "and it has its time");
+	timer();
+	starts("q", "the next silence");
+	RESUME(DTM_ANSWER_ERROR);
+	is(trans.due, now + SECONDS(10), "begins with the first interval");
+
+	resumed();
+	is_back();
+	ok(!trans.check.dirty && trans.check.running, "nothing had failed: nothing to write");
+	RESUME(DTM_ANSWER_ERROR);
+	ok(trans.check.failed_attempts == 1, "the call under way counts when it ends");
 }
 
 static void
@@ -156,6 +201,7 @@ main(void)
 {
 	silence();
 	answers();
+	comes_back();
 	ends();
 	reloads();
 	return tap_done();
