@@ -14,6 +14,7 @@
 
 #include "attempts.h"
 #include "call.h"
+#include "call_forgotten.h"
 #include "call_request.h"
 #include "debug_point.h"
 #include "encoding.h"
@@ -331,6 +332,7 @@ forget_call(DtmTrans *trans, int branch, DtmPhase phase)
 	if (call != NULL && !dtm_call_withdraw(trans, branch, phase))
 	{
 		/* It ends by itself, and then nobody is told. */
+		dtm_forgotten_note(call);
 		call->trans = NULL;
 		op->call = NULL;
 	}
@@ -406,6 +408,11 @@ start_http(DtmCall *call, DtmTime now)
 	char		error[DTM_MAX_ERROR];
 	bool		started = false;
 
+	if (dtm_forgotten_is_under_way(call))
+	{
+		return_call(call, http_targets, "an earlier call has not ended yet");
+		return;
+	}
 	if (call->transport != DTM_CALL_HTTP)
 		snprintf(error, sizeof(error), "not an address that can be called");
 	else
@@ -723,6 +730,7 @@ return_call(DtmCall *call, DtmTargets *targets, const char *why)
 static void
 free_call(DtmCall *call)
 {
+	dtm_forgotten_ended(call);
 	if (call->trans != NULL)
 		dtm_op_of(call->trans, call->branch, call->phase)->call = NULL;
 	MemoryContextDelete(call->context);

@@ -34,10 +34,19 @@ typedef struct DtmCall
 	DtmHttpRequest request;		/* HTTP; and every branch's payload */
 	DtmPgRequest statement;		/* REMOTE */
 	bool		overtaken;		/* it need not be made: the row has changed */
+	int64		forgotten_id;	/* a workflow's, which left memory meanwhile; 0 */
 	int			executor;		/* SQL: the slot; -1: none yet */
 	DtmTime		give_up_at;		/* SQL: when waiting for one is an error; 0 */
-	dlist_node	node;			/* SQL: among those with an executor */
+	dlist_node	node;			/* SQL: among those with an executor; or, of a
+								 * workflow, among those that were forgotten */
 } DtmCall;
+
+/* Of the client of a workflow, which is called to go on? Not of a post. */
+static inline bool
+dtm_call_is_resume(const DtmCall *call)
+{
+	return call->branch == DTM_WHOLE && call->trans->mode == DTM_WORKFLOW;
+}
 
 /* How a call ended. What is pointed to is gone when its taker returns. */
 typedef struct DtmCallEnd

@@ -25,7 +25,6 @@
 static bool make(DtmCall *call, void (*build) (DtmCall *call),
 				 char error[DTM_MAX_ERROR]);
 static bool needs_tables(const DtmCall *call);
-static bool is_resume(const DtmCall *call);
 static bool names_secret(const char *headers);
 static void build_request(DtmCall *call);
 static void build_statement(DtmCall *call);
@@ -118,7 +117,7 @@ needs_tables(const DtmCall *call)
 {
 	const DtmBranch *branch;
 
-	if (is_resume(call) || names_secret(call->trans->headers))
+	if (dtm_call_is_resume(call) || names_secret(call->trans->headers))
 		return true;
 	if (call->branch < 0)
 		return false;
@@ -126,12 +125,6 @@ needs_tables(const DtmCall *call)
 	return branch->uses_results ||
 		(branch->payload == NULL && branch->payload_size > 0) ||
 		names_secret(branch->headers);
-}
-
-static bool
-is_resume(const DtmCall *call)
-{
-	return call->trans->mode == DTM_WORKFLOW && call->branch == DTM_WHOLE;
 }
 
 static bool
@@ -318,7 +311,7 @@ read_payload(DtmCall *call, char error[DTM_MAX_ERROR])
 	const DtmBranch *branch;
 	DtmHttpRequest *request = &call->request;
 
-	if (is_resume(call))
+	if (dtm_call_is_resume(call))
 	{
 		char	   *data;
 
