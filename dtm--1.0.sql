@@ -319,7 +319,7 @@ CREATE FUNCTION dtm.step(action text, compensate text DEFAULT '', payload text D
 RETURNS dtm.step
 LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dtm_step';
 COMMENT ON FUNCTION dtm.step(text, text, text, bytea, jsonb, interval, integer, boolean) IS
-'A step of a saga, or of a message, which has no compensate. action, compensate: addresses: http://..., https://..., sql:schema.function, or '''' for nobody. payload: JSON, sent byte for byte with both. body: bytes of any other kind instead. headers: a JSON object of strings, sent with both. request_timeout: for one call, 1 ms or more (default: that of the saga). retry_limit: failed attempts of the action, the first included, before the saga is rolled back (default: that of the saga). keep_result: keep what the branch answers, up to dtm.max_result_size: it is shown by dtm.query, and an object {"$from": "01", "path": "$.a"} in a later step''s payload stands for what the path finds in the result of branch 01 (default: false).';
+'A step of a saga, or of a message, which has no compensate. action, compensate: addresses: http://..., https://..., sql:schema.function, sql://server/schema.function for one on a foreign server, or '''' for nobody. payload: JSON, sent byte for byte with both. body: bytes of any other kind instead. headers: a JSON object of strings, sent with both. request_timeout: for one call, 1 ms or more (default: that of the saga). retry_limit: failed attempts of the action, the first included, before the saga is rolled back (default: that of the saga). keep_result: keep what the branch answers, up to dtm.max_result_size: it is shown by dtm.query, and an object {"$from": "01", "path": "$.a"} in a later step''s payload stands for what the path finds in the result of branch 01 (default: false).';
 
 CREATE FUNCTION dtm.step(action text, compensate text, payload jsonb, headers jsonb DEFAULT NULL,
 	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false)
@@ -399,7 +399,7 @@ CREATE FUNCTION dtm.saga_branch(gid text, action text, compensate text DEFAULT '
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_saga_branch';
 COMMENT ON FUNCTION dtm.saga_branch(text, text, text, text, bytea, jsonb, interval, integer, boolean, integer[]) IS
-'Add a branch to a saga that is begun and not submitted. Returns its branch_id: 01, 02, ... The arguments are those of dtm.step. after: numbers of earlier branches that must have succeeded before this one is called; the saga must be concurrent. Errors: DT404 unknown gid; DT412 the saga is submitted or ended.';
+'Add a branch to a saga that is begun and not submitted. Returns its branch_id: 01, 02, ... The arguments are those of dtm.step. after: numbers of earlier branches that must have succeeded before this one is called; the saga must be concurrent. Errors: DT404 unknown gid; DT412 the saga is submitted or ended; 22023 an argument is not usable; 42501 the role may not have an address called.';
 
 CREATE FUNCTION dtm.saga_branch(gid text, action text, compensate text, payload jsonb, headers jsonb DEFAULT NULL,
 	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false, after integer[] DEFAULT NULL)
@@ -451,7 +451,7 @@ CREATE FUNCTION dtm.tcc_step(try text, confirm text, cancel text, payload text D
 RETURNS dtm.tcc_step
 LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'dtm_tcc_step';
 COMMENT ON FUNCTION dtm.tcc_step(text, text, text, text, bytea, jsonb, interval, integer, boolean) IS
-'A step of a tcc transaction. try: reserve; may refuse. confirm, cancel: what makes the reservation final, or takes it back; must succeed in the end. All are addresses: http://..., https://..., sql:schema.function, or '''' for nobody. payload: JSON, sent byte for byte with all three. body: bytes of any other kind instead. headers: a JSON object of strings, sent with all three. request_timeout: for one call, 1 ms or more (default: that of the transaction). retry_limit: failed attempts of the try, the first included, before all is cancelled; of confirm or cancel, before it is shown in dtm.stuck (default: that of the transaction). keep_result: keep what the branch answers to each call, up to dtm.max_result_size: it is shown by dtm.query (default: false).';
+'A step of a tcc transaction. try: reserve; may refuse. confirm, cancel: what makes the reservation final, or takes it back; must succeed in the end. All are addresses: http://..., https://..., sql:schema.function, sql://server/schema.function for one on a foreign server, or '''' for nobody. payload: JSON, sent byte for byte with all three. body: bytes of any other kind instead. headers: a JSON object of strings, sent with all three. request_timeout: for one call, 1 ms or more (default: that of the transaction). retry_limit: failed attempts of the try, the first included, before all is cancelled; of confirm or cancel, before it is shown in dtm.stuck (default: that of the transaction). keep_result: keep what the branch answers to each call, up to dtm.max_result_size: it is shown by dtm.query (default: false).';
 
 CREATE FUNCTION dtm.tcc_step(try text, confirm text, cancel text, payload jsonb,
 	headers jsonb DEFAULT NULL, request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false)
@@ -514,7 +514,7 @@ CREATE FUNCTION dtm.tcc_branch(gid text, confirm text, cancel text, payload text
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_tcc_branch';
 COMMENT ON FUNCTION dtm.tcc_branch(text, text, text, text, bytea, jsonb, interval, integer, boolean, text, text) IS
-'Add a branch to a tcc transaction that is begun and not submitted: before its try is called. Returns its branch_id: 01, 02, ... The arguments are those of dtm.tcc_step. parent: the branch that calls this one: below 02 it is 0201, 0202, ... branch_id: the id to take, if it is known beforehand: adding the same branch again then does nothing. Errors: DT404 unknown gid; DT412 it is submitted or ended; 22023 an argument is not usable; 23505 branch_id is another branch.';
+'Add a branch to a tcc transaction that is begun and not submitted: before its try is called. Returns its branch_id: 01, 02, ... The arguments are those of dtm.tcc_step. parent: the branch that calls this one: below 02 it is 0201, 0202, ... branch_id: the id to take, if it is known beforehand: adding the same branch again then does nothing. Errors: DT404 unknown gid; DT412 it is submitted or ended; 22023 an argument is not usable; 42501 the role may not have an address called; 23505 branch_id is another branch.';
 
 CREATE FUNCTION dtm.tcc_branch(gid text, confirm text, cancel text, payload jsonb, headers jsonb DEFAULT NULL,
 	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false,
@@ -573,7 +573,7 @@ CREATE FUNCTION dtm.msg_branch(gid text, action text, payload text DEFAULT NULL,
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_msg_branch';
 COMMENT ON FUNCTION dtm.msg_branch(text, text, text, bytea, jsonb, interval, integer, boolean) IS
-'Add a branch to a message that is begun and not submitted. Returns its branch_id: 01, 02, ...; the subscribers of a topic are 01-01, 01-02, ... The arguments are those of dtm.step. Errors: DT404 unknown gid; DT412 it is submitted or ended; 42704 a topic has no subscribers.';
+'Add a branch to a message that is begun and not submitted. Returns its branch_id: 01, 02, ...; the subscribers of a topic are 01-01, 01-02, ... The arguments are those of dtm.step. Errors: DT404 unknown gid; DT412 it is submitted or ended; 22023 an argument is not usable; 42501 the role may not have the address called; 42704 a topic has no subscribers.';
 
 CREATE FUNCTION dtm.msg_branch(gid text, action text, payload jsonb, headers jsonb DEFAULT NULL,
 	request_timeout interval DEFAULT NULL, retry_limit integer DEFAULT NULL, keep_result boolean DEFAULT false)
@@ -593,13 +593,13 @@ CREATE FUNCTION dtm.msg_trigger()
 RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'dtm_msg_trigger';
 COMMENT ON FUNCTION dtm.msg_trigger() IS
-'A trigger that sends a message about each changed row, if the change commits: AFTER INSERT, UPDATE or DELETE FOR EACH ROW, or TRUNCATE FOR EACH STATEMENT. Arguments: an address (http://..., sql:schema.function, topic://name), then the columns that are the key (default: the primary key). The payload is {"op": "UPDATE", "schema", "table", "key": {...}, "old": {...}, "new": {...}}; what there is not is null. The message belongs to the role that changes the row, which must be allowed the address.';
+'A trigger that sends a message about each changed row, if the change commits: AFTER INSERT, UPDATE or DELETE FOR EACH ROW, or TRUNCATE FOR EACH STATEMENT. Arguments: an address (http://..., sql:schema.function, sql://server/schema.function, topic://name), then the columns that are the key (default: the primary key). The payload is {"op": "UPDATE", "schema", "table", "key": {...}, "old": {...}, "new": {...}}; what there is not is null. The message belongs to the role that changes the row, which must be allowed the address.';
 
 CREATE FUNCTION dtm.subscribe(topic text, url text)
 RETURNS void
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'dtm_subscribe';
 COMMENT ON FUNCTION dtm.subscribe(text, text) IS
-'For administrators: from now on messages to topic://<topic> are sent to this address too, whoever sends them: http://..., https://... or sql:schema.function, which is called as the sender. topic: up to 128 letters, digits, dots, hyphens and underscores. Repeating it does nothing. Part of dumps.';
+'For administrators: from now on messages to topic://<topic> are sent to this address too, whoever sends them: http://..., https://..., sql:schema.function, which is called as the sender, or sql://server/schema.function, with the sender''s user mapping. topic: up to 128 letters, digits, dots, hyphens and underscores. Repeating it does nothing. Part of dumps.';
 
 CREATE FUNCTION dtm.unsubscribe(topic text, url text)
 RETURNS boolean
@@ -635,7 +635,7 @@ CREATE FUNCTION dtm.xa_branch(gid text, url text, headers jsonb DEFAULT NULL,
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_xa_branch';
 COMMENT ON FUNCTION dtm.xa_branch(text, text, jsonb, interval, integer, text, text) IS
-'Add a branch to an xa transaction that is begun and not submitted: committed before the participant prepares. Returns its branch_id: 01, 02, ... url: an http address, called by POST with op=commit or op=rollback, in the order of registration, until it succeeds. headers: a JSON object of strings. request_timeout: for one call (default: that of the transaction). retry_limit: as in dtm.xa_begin. parent: the branch that calls this one: below 02 it is 0201, 0202, ... branch_id: the id to take, if it is known beforehand: adding the same branch again then does nothing. Errors: DT404 unknown gid; DT412 it is submitted or ended; 22023 an argument is not usable; 23505 branch_id is another branch.';
+'Add a branch to an xa transaction that is begun and not submitted: committed before the participant prepares. Returns its branch_id: 01, 02, ... url: an http address, called by POST with op=commit or op=rollback, in the order of registration, until it succeeds. headers: a JSON object of strings. request_timeout: for one call (default: that of the transaction). retry_limit: as in dtm.xa_begin. parent: the branch that calls this one: below 02 it is 0201, 0202, ... branch_id: the id to take, if it is known beforehand: adding the same branch again then does nothing. Errors: DT404 unknown gid; DT412 it is submitted or ended; 22023 an argument is not usable; 42501 the role may not have an address called; 23505 branch_id is another branch.';
 
 --
 -- Workflows
