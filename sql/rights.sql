@@ -96,6 +96,47 @@ SELECT dtm.status('alice-1');
 SELECT dtm.abort('alice-1');
 RESET ROLE;
 
+-- What is begun goes on when the right, or a secret, was taken back since: to repeat
+-- its beginning is still nothing new. What is new is refused, and leaves nothing.
+SELECT dtm.allow('regress_alice', 'http://late');
+CREATE TABLE again (statement text);
+INSERT INTO again VALUES
+($$dtm.saga('late-1', ARRAY[dtm.step('http://late/a', headers => '{"T": {"secret": "late"}}')])$$),
+($$dtm.tcc('late-2', ARRAY[dtm.tcc_step('http://late/a', 'http://late/b', 'http://late/c')])$$),
+($$dtm.msg('late-3', ARRAY[dtm.step('http://late/a')], branch_headers => '{"T": {"secret": "late"}}')$$),
+($$dtm.msg_begin('late-4', 'http://late/q')$$),
+($$dtm.saga_begin('late-5', branch_headers => '{"T": {"secret": "late"}}')$$),
+($$dtm.tcc_begin('late-6')$$),
+($$dtm.tcc_branch('late-6', 'http://late/a', 'http://late/b', branch_id => '01')$$),
+($$dtm.xa_begin('late-7')$$),
+($$dtm.xa_branch('late-7', 'http://late/a', branch_id => '01')$$),
+($$(SELECT run FROM dtm.workflow_prepare('late-8', 'code', 'http://late/r'))$$);
+CREATE FUNCTION try(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	result text;
+BEGIN
+	EXECUTE 'SELECT ' || statement INTO result;
+	RETURN result;
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE || ': ' || SQLERRM;
+END $$;
+GRANT SELECT ON again TO regress_alice;
+SET ROLE regress_alice;
+SELECT dtm.set_secret('late', 'x');
+SELECT try(statement) FROM again;
+SELECT dtm.drop_secret('late');
+RESET ROLE;
+SELECT dtm.disallow('regress_alice', 'http://late');
+SET ROLE regress_alice;
+SELECT try(statement) FROM again;
+SELECT try(replace(statement, 'late-', 'new-')) FROM again WHERE statement !~ '_branch|[567]';
+SELECT try(replace(statement, '''01''', '''02''')) FROM again WHERE statement ~ '_branch';
+SELECT try(replace(replace(statement, 'late-', 'new-'), 'http://late/a', '')) FROM again WHERE statement ~ 'late-[135]''';
+SELECT gid FROM dtm.transactions WHERE gid LIKE 'new-%';
+RESET ROLE;
+DROP TABLE again;
+DROP FUNCTION try;
+
 -- A search_path with traps in it changes nothing.
 CREATE SCHEMA trap;
 CREATE FUNCTION trap.now() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN RAISE 'trapped'; END $$;

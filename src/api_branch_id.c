@@ -10,19 +10,41 @@
 #include "utils/builtins.h"
 
 #include "api_branch_id.h"
+#include "api_placeholder.h"
 
 /* As many as fit comfortably into the barrier table, with depth to spare. */
 #define MAX_BRANCH_ID	64
 
+static bool name_branch(const DtmPlace *place, DtmStep *step,
+						const char *parent, const char *wanted);
 static void take_wanted(const char *wanted);
 static char *next_child(const DtmPlace *place, const char *parent);
 static bool is_registered(const DtmPlace *place, const DtmStep *step,
 						  const char *branch_id);
 static bool same_bytes(const void *a, const void *b);
 
-bool
-dtm_name_branch(const DtmPlace *place, DtmStep *step, const char *parent,
-				const char *wanted)
+text *
+dtm_add_branch(FunctionCallInfo fcinfo, int n, const DtmPlace *place,
+			   const DtmStepKind *kind, DtmStep *step)
+{
+	const char *parent = PG_ARGISNULL(n) ? "" :
+		text_to_cstring(PG_GETARG_TEXT_PP(n));
+	const char *wanted = PG_ARGISNULL(n + 1) ? NULL :
+		text_to_cstring(PG_GETARG_TEXT_PP(n + 1));
+
+	if (name_branch(place, step, parent, wanted))
+	{
+		dtm_check_step(place->found.owner, kind, step, 0);
+		dtm_check_uses_in_place(place, step, 1);
+		dtm_fill_place(place, step, 1);
+	}
+	return cstring_to_text(step->branch_id);
+}
+
+/* false: that very branch is registered already, and nothing is left to do. */
+static bool
+name_branch(const DtmPlace *place, DtmStep *step, const char *parent,
+			const char *wanted)
 {
 	if (wanted == NULL)
 	{
@@ -64,7 +86,7 @@ next_child(const DtmPlace *place, const char *parent)
 	bool		isnull;
 	int			number = 1;
 
-	(void) dtm_api_lookup(DTM_PLAN_CHILDREN, values, NULL);
+	(void) dtm_api_lookup_latest(DTM_PLAN_CHILDREN, values);
 	last = dtm_api_text(1);
 	exists = DatumGetBool(dtm_api_value(2, &isnull));
 	if (parent[0] != '\0' && (isnull || !exists))
@@ -96,7 +118,7 @@ is_registered(const DtmPlace *place, const DtmStep *step, const char *branch_id)
 	Datum		column[4];
 	bool		isnull[4];
 
-	if (dtm_api_lookup(DTM_PLAN_BRANCH, values, NULL) == 0)
+	if (dtm_api_lookup_latest(DTM_PLAN_BRANCH, values) == 0)
 		return false;
 	column[3] = dtm_api_value(4, &isnull[3]);
 	for (int i = 0; i < 3; i++)

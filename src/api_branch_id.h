@@ -9,11 +9,12 @@
 #include "api_start.h"
 
 /*
- * Give the step an id: the wanted one, else the next one below parent ('': of
- * the whole). Returns false when that very branch is registered already, so
- * that nothing is left to do. The place must be locked.
+ * Register the step, unless that very branch is registered already. Arguments n
+ * and n + 1 are parent and branch_id: it gets the latter, else the next one below
+ * parent, or of the whole. Returns its id. The place must be locked.
  */
-extern bool dtm_name_branch(const DtmPlace *place, DtmStep *step,
-							const char *parent, const char *wanted);
+extern text *dtm_add_branch(FunctionCallInfo fcinfo, int n,
+							const DtmPlace *place, const DtmStepKind *kind,
+							DtmStep *step);
 
 #endif

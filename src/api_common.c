@@ -245,7 +245,7 @@ static SPIPlanPtr plans[DTM_NPLANS];
 static uint64 run(DtmApiPlan which, Datum *values, const char *nulls,
 				  bool read_only);
 static SPIPlanPtr plan_of(DtmApiPlan which);
-static bool find_by_statement(const text *gid, DtmFound *found);
+static bool find_by_statement(const text *gid, DtmLook look, DtmFound *found);
 static void check_header(const JsonbValue *name, const JsonbValue *value,
 						 const char *place);
 
@@ -306,6 +306,31 @@ dtm_api_look_now(DtmApiPlan which, Datum *values)
 	return rows;
 }
 
+/*
+ * At the higher isolation levels a statement sees what was there when the
+ * transaction began. Who adds to what others have begun, or added to, needs
+ * what is there now, and locks it.
+ */
+uint64
+dtm_api_lookup_latest(DtmApiPlan which, Datum *values)
+{
+	int			level;
+	int			rc;
+
+	if (!IsolationUsesXactSnapshot())
+		return dtm_api_lookup(which, values, NULL);
+	level = NewGUCNestLevel();
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	rc = SPI_execute_snapshot(plan_of(which), values, NULL, GetLatestSnapshot(),
+							  InvalidSnapshot, false, true, 0);
+	if (rc < 0)
+		elog(ERROR, "statement %d failed: %s", (int) which,
+			 SPI_result_code_string(rc));
+	AtEOXact_GUC(true, level);
+	return SPI_processed;
+}
+
 static uint64
 run(DtmApiPlan which, Datum *values, const char *nulls, bool read_only)
 {
@@ -360,7 +385,7 @@ dtm_api_find(const DtmApi *api, const text *gid, DtmRight right, DtmLook look,
 			 DtmFound *found)
 {
 	if (!(look == DTM_LOOK_NOW ? dtm_api_peek(gid, found)
-		  : find_by_statement(gid, found)))
+		  : find_by_statement(gid, look, found)))
 		return false;
 
 	switch (right)
@@ -377,13 +402,15 @@ dtm_api_find(const DtmApi *api, const text *gid, DtmRight right, DtmLook look,
 }
 
 static bool
-find_by_statement(const text *gid, DtmFound *found)
+find_by_statement(const text *gid, DtmLook look, DtmFound *found)
 {
 	Datum		values[1] = {PointerGetDatum(gid)};
 	bool		isnull;
 	Datum		digest;
 
-	if (dtm_api_lookup(DTM_PLAN_FIND, values, NULL) == 0)
+	if ((look == DTM_LOOK_LATEST ?
+		 dtm_api_lookup_latest(DTM_PLAN_FIND, values) :
+		 dtm_api_lookup(DTM_PLAN_FIND, values, NULL)) == 0)
 		return false;
 
 	found->id = DatumGetInt64(dtm_api_value(1, &isnull));

@@ -77,6 +77,9 @@ extern uint64 dtm_api_lookup(DtmApiPlan which, Datum *values,
 /* As dtm_api_lookup, with what is committed by now, whatever the isolation. */
 extern uint64 dtm_api_look_now(DtmApiPlan which, Datum *values);
 
+/* The same where the statement may lock rows, or must see its own changes. */
+extern uint64 dtm_api_lookup_latest(DtmApiPlan which, Datum *values);
+
 /* The value in the first row; the text is palloc'ed, NULL stays NULL. */
 extern Datum dtm_api_value(int column, bool *isnull);
 extern char *dtm_api_text(int column);
@@ -108,7 +111,8 @@ typedef enum DtmRight
 typedef enum DtmLook
 {
 	DTM_LOOK_STATEMENT,			/* the calling statement's snapshot, or later */
-	DTM_LOOK_NOW				/* the latest, in any isolation level */
+	DTM_LOOK_LATEST,			/* the latest, in any isolation level ... */
+	DTM_LOOK_NOW				/* ... and quickly: without all columns */
 } DtmLook;
 
 /* false: there is none, or none that this user may know of. */

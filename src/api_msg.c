@@ -32,49 +32,45 @@ static const DtmOption begin_options[] = {
 	DTM_ON_SUCCESS, DTM_ON_FAILURE, DTM_OPTIONS_END
 };
 
-static Datum start_msg(FunctionCallInfo fcinfo, DtmStart *start, int first);
+static Datum start_msg(FunctionCallInfo fcinfo, bool given);
 static text *given_query_prepared(FunctionCallInfo fcinfo, int n);
 
 /* msg(gid, steps, ...options) */
 Datum
 dtm_msg(PG_FUNCTION_ARGS)
 {
-	DtmStart	start = {.mode = DTM_MSG};
-
-	start.gid = dtm_given_gid(fcinfo, 0, "Leave the gid out to get a new one.");
-	return start_msg(fcinfo, &start, 1);
+	return start_msg(fcinfo, true);
 }
 
 /* msg(steps, ...options) */
 Datum
 dtm_msg_new(PG_FUNCTION_ARGS)
 {
-	DtmStart	start = {.mode = DTM_MSG, .gid_is_new = true};
-
-	start.gid = dtm_make_gid();
-	return start_msg(fcinfo, &start, 0);
+	return start_msg(fcinfo, false);
 }
 
 static Datum
-start_msg(FunctionCallInfo fcinfo, DtmStart *start, int first)
+start_msg(FunctionCallInfo fcinfo, bool given)
 {
+	DtmStart	start = {.mode = DTM_MSG};
+	int			next = dtm_gid_or_new(fcinfo, given, &start);
 	DtmApi		api;
 	DtmStep    *steps;
 	int			nsteps;
 
-	dtm_read_options(fcinfo, first + 1, msg_options, &start->options);
+	dtm_read_options(fcinfo, next + 1, msg_options, &start.options);
 	dtm_api_begin(&api);
-	nsteps = dtm_steps_argument(fcinfo, first, api.user, &dtm_msg_kind, &steps);
-	dtm_send(&api, start, steps, nsteps);
+	nsteps = dtm_steps_argument(fcinfo, next, &dtm_msg_kind, &steps);
+	dtm_send(&api, &start, &dtm_msg_kind, steps, nsteps);
 	dtm_api_end(&api);
-	PG_RETURN_TEXT_P(start->gid);
+	PG_RETURN_TEXT_P(start.gid);
 }
 
 void
-dtm_send(const DtmApi *api, const DtmStart *start, const DtmStep *steps,
-		 int nsteps)
+dtm_send(const DtmApi *api, const DtmStart *start, const DtmStepKind *kind,
+		 const DtmStep *steps, int nsteps)
 {
-	int64		id = dtm_start(api, start, steps, nsteps);
+	int64		id = dtm_start(api, start, kind, steps, nsteps);
 	DtmStep    *expanded;
 	int			n;
 

@@ -6,8 +6,12 @@
 
 #include "api_start.h"
 
-/* Between dtm_api_begin and dtm_api_end: start a message, steps checked. */
+/*
+ * Between dtm_api_begin and dtm_api_end: start a message. kind is NULL when whom
+ * the steps call is checked already.
+ */
 extern void dtm_send(const DtmApi *api, const DtmStart *start,
-					 const DtmStep *steps, int nsteps);
+					 const DtmStepKind *kind, const DtmStep *steps,
+					 int nsteps);
 
 #endif

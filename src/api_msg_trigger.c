@@ -96,7 +96,7 @@ send(Trigger *trigger, const char *payload)
 
 	dtm_api_begin(&api);
 	dtm_check_step(api.user, &dtm_msg_branch_kind, &step, 0);
-	dtm_send(&api, &start, &step, 1);
+	dtm_send(&api, &start, NULL, &step, 1);
 	dtm_api_end(&api);
 }
 

@@ -252,7 +252,7 @@ read_branches(const DtmPlace *place)
 {
 	Datum		values[1] = {Int64GetDatum(place->found.id)};
 	DtmStep    *steps = palloc0(place->branch * sizeof(DtmStep));
-	uint64		n = dtm_api_lookup(DTM_PLAN_BRANCHES, values, NULL);
+	uint64		n = dtm_api_lookup_latest(DTM_PLAN_BRANCHES, values);
 	TupleDesc	desc = SPI_tuptable->tupdesc;
 
 	if (n != place->branch)

@@ -26,76 +26,71 @@ static const DtmOption begin_options[] = {
 	DTM_ON_SUCCESS, DTM_ON_FAILURE, DTM_OPTIONS_END
 };
 
-static Datum start_saga(FunctionCallInfo fcinfo, DtmStart *start, int first);
-static Datum begin_saga(FunctionCallInfo fcinfo, text *gid, int first);
+static Datum start_saga(FunctionCallInfo fcinfo, bool given);
+static Datum begin_saga(FunctionCallInfo fcinfo, bool given);
 
 /* saga(gid, steps, ...options) */
 Datum
 dtm_saga(PG_FUNCTION_ARGS)
 {
-	DtmStart	start = {.mode = DTM_SAGA};
-
-	start.gid = dtm_given_gid(fcinfo, 0, "Leave the gid out to get a new one.");
-	return start_saga(fcinfo, &start, 1);
+	return start_saga(fcinfo, true);
 }
 
 /* saga(steps, ...options) */
 Datum
 dtm_saga_new(PG_FUNCTION_ARGS)
 {
-	DtmStart	start = {.mode = DTM_SAGA, .gid_is_new = true};
-
-	start.gid = dtm_make_gid();
-	return start_saga(fcinfo, &start, 0);
+	return start_saga(fcinfo, false);
 }
 
 static Datum
-start_saga(FunctionCallInfo fcinfo, DtmStart *start, int first)
+start_saga(FunctionCallInfo fcinfo, bool given)
 {
+	DtmStart	start = {.mode = DTM_SAGA};
+	int			next = dtm_gid_or_new(fcinfo, given, &start);
 	DtmApi		api;
 	DtmStep    *steps;
 	int			nsteps;
 	int64		id;
 
-	dtm_read_options(fcinfo, first + 1, saga_options, &start->options);
+	dtm_read_options(fcinfo, next + 1, saga_options, &start.options);
 	dtm_api_begin(&api);
-	nsteps = dtm_steps_argument(fcinfo, first, api.user, &dtm_saga_kind, &steps);
-	if (start->options.orders != NULL)
+	nsteps = dtm_steps_argument(fcinfo, next, &dtm_saga_kind, &steps);
+	if (start.options.orders != NULL)
 	{
-		dtm_read_orders(start->options.orders, steps, nsteps);
-		start->options.concurrent = true;
+		dtm_read_orders(start.options.orders, steps, nsteps);
+		start.options.concurrent = true;
 	}
-	dtm_check_uses(DTM_SAGA, start->options.concurrent, steps, nsteps);
-	id = dtm_start(&api, start, steps, nsteps);
+	dtm_check_uses(DTM_SAGA, start.options.concurrent, steps, nsteps);
+	id = dtm_start(&api, &start, &dtm_saga_kind, steps, nsteps);
 	if (id != 0)
 		dtm_store_start(id, steps, nsteps);
 	dtm_api_end(&api);
-	PG_RETURN_TEXT_P(start->gid);
+	PG_RETURN_TEXT_P(start.gid);
 }
 
 /* saga_begin(gid, ...options but orders) */
 Datum
 dtm_saga_begin(PG_FUNCTION_ARGS)
 {
-	return begin_saga(fcinfo,
-					  dtm_given_gid(fcinfo, 0, "Leave the gid out to get a new one."),
-					  1);
+	return begin_saga(fcinfo, true);
 }
 
 Datum
 dtm_saga_begin_new(PG_FUNCTION_ARGS)
 {
-	return begin_saga(fcinfo, dtm_make_gid(), 0);
+	return begin_saga(fcinfo, false);
 }
 
 static Datum
-begin_saga(FunctionCallInfo fcinfo, text *gid, int first)
+begin_saga(FunctionCallInfo fcinfo, bool given)
 {
-	DtmStart	start = {.mode = DTM_SAGA, .gid = gid};
+	DtmStart	start = {.mode = DTM_SAGA};
+	int			next = dtm_gid_or_new(fcinfo, given, &start);
 
-	dtm_read_options(fcinfo, first, begin_options, &start.options);
+	dtm_read_options(fcinfo, next, begin_options, &start.options);
 	dtm_begin(&start);
-	PG_RETURN_TEXT_P(gid);
+	PG_RETURN_TEXT_P(start.gid);
 }
 
 /* saga_branch(gid, ...a step's arguments, after), in all forms of a step */

@@ -1,11 +1,16 @@
 /*
  * api_start.c: begin a global transaction of any mode, and register branches.
  *
- * Everything is checked before anything is stored. What is stored is in the
- * caller's own transaction: if it rolls back, nobody is ever called.
+ * What is stored is in the caller's own transaction: if it rolls back, nobody is
+ * ever called; and an error rolls it back.
+ *
+ * The form of all arguments is checked before anything is stored, but rights and
+ * secrets only after, when it turned out to be new: to repeat the beginning of
+ * what exists calls nobody, so it goes on when a right was taken back since.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -27,6 +32,8 @@ static text *statement_argument(FunctionCallInfo fcinfo, int n,
 								const char *argument);
 static int64 insert(const DtmApi *api, const DtmStart *start, bool one_call,
 					const Digest *digest);
+static void check_rights(const DtmApi *api, const DtmStart *start);
+static bool is_there(const DtmStart *start);
 static Interval *time_to_prepare(const DtmStart *start);
 static void check_owner(const DtmApi *api, const text *gid,
 						const DtmFound *found);
@@ -49,6 +56,16 @@ dtm_given_gid(FunctionCallInfo fcinfo, int n, const char *hint)
 				 errhint("%s", hint)));
 	dtm_check_gid(PG_GETARG_TEXT_PP(n));
 	return PG_GETARG_TEXT_PP(n);
+}
+
+int
+dtm_gid_or_new(FunctionCallInfo fcinfo, bool given, DtmStart *start)
+{
+	start->gid_is_new = !given;
+	start->gid = given ?
+		dtm_given_gid(fcinfo, 0, "Leave the gid out to get a new one.") :
+		dtm_make_gid();
+	return given ? 1 : 0;
 }
 
 void
@@ -126,28 +143,23 @@ statement_argument(FunctionCallInfo fcinfo, int n, const char *argument)
 }
 
 int
-dtm_steps_argument(FunctionCallInfo fcinfo, int n, Oid user,
-				   const DtmStepKind *kind, DtmStep **steps)
+dtm_steps_argument(FunctionCallInfo fcinfo, int n, const DtmStepKind *kind,
+				   DtmStep **steps)
 {
 	if (PG_ARGISNULL(n))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("steps: must not be NULL"),
 				 errhint("%s", kind->example)));
-	return dtm_read_steps(user, PG_GETARG_ARRAYTYPE_P(n), kind, steps);
+	return dtm_read_steps(PG_GETARG_ARRAYTYPE_P(n), kind, steps);
 }
 
 int64
-dtm_start(const DtmApi *api, const DtmStart *start, const DtmStep *steps,
-		  int nsteps)
+dtm_start(const DtmApi *api, const DtmStart *start, const DtmStepKind *kind,
+		  const DtmStep *steps, int nsteps)
 {
 	Digest		digest;
 
-	dtm_check_secrets(api->user, start->options.branch_headers,
-					  "branch_headers");
-	for (int i = 0; i < nsteps; i++)
-		dtm_check_secrets(api->user, steps[i].headers,
-						  dtm_place(i + 1, "headers"));
 	if (!start->gid_is_new)
 		digest_start(start, steps, nsteps, &digest);
 	dtm_notice_if_idle();
@@ -157,7 +169,17 @@ dtm_start(const DtmApi *api, const DtmStart *start, const DtmStep *steps,
 								start->gid_is_new ? NULL : &digest);
 
 		if (id != 0)
+		{
+			check_rights(api, start);
+			for (int i = 0; i < nsteps; i++)
+			{
+				if (kind != NULL)
+					dtm_check_addresses(api->user, kind, &steps[i], i + 1);
+				dtm_check_secrets(api->user, steps[i].headers,
+								  dtm_place(i + 1, "headers"));
+			}
 			return id;
+		}
 		if (is_repeat(api, start, &digest))
 			return 0;
 		/* It was there, and retention has taken it away since: try again. */
@@ -186,8 +208,9 @@ dtm_begin(const DtmStart *start)
 	dtm_api_end(&api);
 }
 
-int64
-dtm_begin_or_find(const DtmApi *api, const DtmStart *start, DtmFound *found)
+/* Of the transaction as a whole, once it turned out to be new. */
+static void
+check_rights(const DtmApi *api, const DtmStart *start)
 {
 	if (start->query_prepared != NULL)
 		dtm_check_address(api->user, start->query_prepared, NULL, 0,
@@ -195,6 +218,11 @@ dtm_begin_or_find(const DtmApi *api, const DtmStart *start, DtmFound *found)
 						  : "query_prepared");
 	dtm_check_secrets(api->user, start->options.branch_headers,
 					  "branch_headers");
+}
+
+int64
+dtm_begin_or_find(const DtmApi *api, const DtmStart *start, DtmFound *found)
+{
 	dtm_notice_if_idle();
 	for (;;)
 	{
@@ -202,10 +230,11 @@ dtm_begin_or_find(const DtmApi *api, const DtmStart *start, DtmFound *found)
 
 		if (id != 0)
 		{
+			check_rights(api, start);
 			dtm_pending_add(id);
 			return id;
 		}
-		if (dtm_api_find(api, start->gid, DTM_RIGHT_NONE, DTM_LOOK_STATEMENT,
+		if (dtm_api_find(api, start->gid, DTM_RIGHT_NONE, DTM_LOOK_LATEST,
 						 found))
 		{
 			check_owner(api, start->gid, found);
@@ -226,14 +255,14 @@ dtm_make_place(const DtmApi *api, text *gid, DtmMode mode, DtmPlace *place)
 	DtmFound   *found = &place->found;
 	Datum		values[1];
 
-	dtm_api_must_find(api, gid, DTM_RIGHT_OWN, DTM_LOOK_STATEMENT, found);
+	dtm_api_must_find(api, gid, DTM_RIGHT_OWN, DTM_LOOK_LATEST, found);
 	values[0] = Int64GetDatum(found->id);
 	if (found->mode != mode)
 		dtm_gid_is_taken(gid, what_it_is_not(mode));
 	if (found->driven)
 		dtm_gid_is_taken(gid, "It was started with all its steps.");
 	if (found->status != DTM_PREPARED ||
-		dtm_api_lookup(DTM_PLAN_LOCK, values, NULL) == 0)
+		dtm_api_lookup_latest(DTM_PLAN_LOCK, values) == 0)
 	{
 		/* If it has just changed, the error shall name what it is now. */
 		dtm_api_must_find(api, gid, DTM_RIGHT_OWN, DTM_LOOK_NOW, found);
@@ -242,7 +271,7 @@ dtm_make_place(const DtmApi *api, text *gid, DtmMode mode, DtmPlace *place)
 
 	place->branch = 0;
 	place->last_id = NULL;
-	if (dtm_api_lookup(DTM_PLAN_LAST_BRANCH, values, NULL) > 0)
+	if (dtm_api_lookup_latest(DTM_PLAN_LAST_BRANCH, values) > 0)
 	{
 		bool		isnull;
 
@@ -285,6 +314,8 @@ insert(const DtmApi *api, const DtmStart *start, bool one_call,
 		deadline += dtm_interval_us(timeout, "timeout_to_fail");
 
 	DTM_POINT("backend-before-insert");
+	if (is_there(start))
+		return 0;
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = PointerGetDatum(start->gid);
 	values[1] = CharGetDatum(start->mode);
@@ -338,6 +369,20 @@ insert(const DtmApi *api, const DtmStart *start, bool one_call,
 	return id;
 }
 
+/*
+ * With an old snapshot, to find the gid in use by what that does not show would
+ * be a serialization failure: look first. Whoever takes it at this very moment
+ * is still one.
+ */
+static bool
+is_there(const DtmStart *start)
+{
+	DtmFound	found;
+
+	return !start->gid_is_new && IsolationUsesXactSnapshot() &&
+		dtm_api_peek(start->gid, &found);
+}
+
 /* Nobody reserves for ever: only a saga, which reserves nothing, may wait. */
 static Interval *
 time_to_prepare(const DtmStart *start)
@@ -358,7 +403,7 @@ is_repeat(const DtmApi *api, const DtmStart *start, const Digest *digest)
 {
 	DtmFound	found;
 
-	if (!dtm_api_find(api, start->gid, DTM_RIGHT_NONE, DTM_LOOK_STATEMENT,
+	if (!dtm_api_find(api, start->gid, DTM_RIGHT_NONE, DTM_LOOK_LATEST,
 					  &found))
 		return false;
 	check_owner(api, start->gid, &found);

@@ -62,19 +62,27 @@ typedef struct DtmStart
 /* The argument gid, checked; NULL is an error with this hint. */
 extern text *dtm_given_gid(FunctionCallInfo fcinfo, int n, const char *hint);
 
+/*
+ * For functions that have a form without it: the first argument, if it is given
+ * at all, else a new one. Returns which argument comes next.
+ */
+extern int	dtm_gid_or_new(FunctionCallInfo fcinfo, bool given, DtmStart *start);
+
 extern void dtm_read_options(FunctionCallInfo fcinfo, int first,
 							 const DtmOption *list, DtmOptions *options);
 
-/* The argument steps: an array of the kind's type, each step checked. */
-extern int	dtm_steps_argument(FunctionCallInfo fcinfo, int n, Oid user,
+/* The argument steps: an array of the kind's type; see dtm_read_steps. */
+extern int	dtm_steps_argument(FunctionCallInfo fcinfo, int n,
 							   const DtmStepKind *kind, DtmStep **steps);
 
 /*
  * A start in one call. Returns the id of the new transaction, whose branches
- * the caller then stores; 0 when it is a repeat, and there is nothing to do.
+ * the caller then stores, checked; 0 when it is a repeat, and there is nothing
+ * to do. kind is NULL when whom the steps call is checked already.
  */
 extern int64 dtm_start(const DtmApi *api, const DtmStart *start,
-					   const DtmStep *steps, int nsteps);
+					   const DtmStepKind *kind, const DtmStep *steps,
+					   int nsteps);
 extern void dtm_store_start(int64 id, const DtmStep *steps, int nsteps);
 
 /* xxx_begin: a new transaction, prepared, or one that is prepared already. */

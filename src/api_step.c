@@ -84,6 +84,8 @@ static void must_not_be_null(const char *place);
 static bytea *payload_argument(FunctionCallInfo fcinfo, int n);
 static void read_step(HeapTupleHeader tuple, TupleDesc desc,
 					  const DtmStepKind *kind, int number, DtmStep *step);
+static void check_form(const DtmStepKind *kind, const DtmStep *step,
+					   int number);
 static void check_message(const DtmStep *step, int number);
 static SPIPlanPtr insert_plan(int nrows);
 
@@ -235,8 +237,7 @@ dtm_payload_of_text(const char *json)
 }
 
 int
-dtm_read_steps(Oid user, ArrayType *array, const DtmStepKind *kind,
-			   DtmStep **steps)
+dtm_read_steps(ArrayType *array, const DtmStepKind *kind, DtmStep **steps)
 {
 	Oid			type = ARR_ELEMTYPE(array);
 	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
@@ -265,7 +266,7 @@ dtm_read_steps(Oid user, ArrayType *array, const DtmStepKind *kind,
 							 kind->nobody)));
 		read_step(DatumGetHeapTupleHeader(elements[i]), desc, kind, i + 1,
 				  &(*steps)[i]);
-		dtm_check_step(user, kind, &(*steps)[i], i + 1);
+		check_form(kind, &(*steps)[i], i + 1);
 	}
 	ReleaseTupleDesc(desc);
 	return n;
@@ -311,6 +312,14 @@ void
 dtm_check_step(Oid user, const DtmStepKind *kind, const DtmStep *step,
 			   int number)
 {
+	dtm_check_addresses(user, kind, step, number);
+	check_form(kind, step, number);
+}
+
+void
+dtm_check_addresses(Oid user, const DtmStepKind *kind, const DtmStep *step,
+					int number)
+{
 	for (int i = 0; i < kind->naddresses; i++)
 	{
 		text	   *address = step->address[kind->address[i].phase];
@@ -320,6 +329,11 @@ dtm_check_step(Oid user, const DtmStepKind *kind, const DtmStep *step,
 			dtm_check_address(user, address, step->payload, number,
 							  kind->address[i].name);
 	}
+}
+
+static void
+check_form(const DtmStepKind *kind, const DtmStep *step, int number)
+{
 	if (kind->message)
 		check_message(step, number);
 	if (step->headers != NULL)

@@ -51,11 +51,18 @@ typedef struct DtmStep
 	ArrayType  *uses;			/* whose results its payload needs; NULL: none */
 } DtmStep;
 
-/* Take an array of the kind's type apart and check every part of it. */
-extern int	dtm_read_steps(Oid user, ArrayType *array, const DtmStepKind *kind,
+/*
+ * Take an array of the kind's type apart and check every part of it, but for
+ * whom the steps call: see dtm_check_addresses.
+ */
+extern int	dtm_read_steps(ArrayType *array, const DtmStepKind *kind,
 						   DtmStep **steps);
 
-/* step: its number from 1, or 0 when there is only one. */
+/* May the user have them called? A repeat of what exists is not asked that. */
+extern void dtm_check_addresses(Oid user, const DtmStepKind *kind,
+								const DtmStep *step, int number);
+
+/* Both. step: its number from 1, or 0 when there is only one. */
 extern void dtm_check_step(Oid user, const DtmStepKind *kind,
 						   const DtmStep *step, int number);
 

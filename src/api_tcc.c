@@ -26,71 +26,66 @@ static const DtmOption tcc_options[] = {
 	DTM_ON_SUCCESS, DTM_ON_FAILURE, DTM_OPTIONS_END
 };
 
-static Datum start_tcc(FunctionCallInfo fcinfo, DtmStart *start, int first);
-static Datum begin_tcc(FunctionCallInfo fcinfo, text *gid, int first);
+static Datum start_tcc(FunctionCallInfo fcinfo, bool given);
+static Datum begin_tcc(FunctionCallInfo fcinfo, bool given);
 
 /* tcc(gid, steps, ...options) */
 Datum
 dtm_tcc(PG_FUNCTION_ARGS)
 {
-	DtmStart	start = {.mode = DTM_TCC, .driven = true};
-
-	start.gid = dtm_given_gid(fcinfo, 0, "Leave the gid out to get a new one.");
-	return start_tcc(fcinfo, &start, 1);
+	return start_tcc(fcinfo, true);
 }
 
 /* tcc(steps, ...options) */
 Datum
 dtm_tcc_new(PG_FUNCTION_ARGS)
 {
-	DtmStart	start = {.mode = DTM_TCC, .driven = true, .gid_is_new = true};
-
-	start.gid = dtm_make_gid();
-	return start_tcc(fcinfo, &start, 0);
+	return start_tcc(fcinfo, false);
 }
 
 static Datum
-start_tcc(FunctionCallInfo fcinfo, DtmStart *start, int first)
+start_tcc(FunctionCallInfo fcinfo, bool given)
 {
+	DtmStart	start = {.mode = DTM_TCC, .driven = true};
+	int			next = dtm_gid_or_new(fcinfo, given, &start);
 	DtmApi		api;
 	DtmStep    *steps;
 	int			nsteps;
 	int64		id;
 
-	dtm_read_options(fcinfo, first + 1, tcc_options, &start->options);
+	dtm_read_options(fcinfo, next + 1, tcc_options, &start.options);
 	dtm_api_begin(&api);
-	nsteps = dtm_steps_argument(fcinfo, first, api.user, &dtm_tcc_kind, &steps);
-	dtm_check_uses(DTM_TCC, start->options.concurrent, steps, nsteps);
-	id = dtm_start(&api, start, steps, nsteps);
+	nsteps = dtm_steps_argument(fcinfo, next, &dtm_tcc_kind, &steps);
+	dtm_check_uses(DTM_TCC, start.options.concurrent, steps, nsteps);
+	id = dtm_start(&api, &start, &dtm_tcc_kind, steps, nsteps);
 	if (id != 0)
 		dtm_store_start(id, steps, nsteps);
 	dtm_api_end(&api);
-	PG_RETURN_TEXT_P(start->gid);
+	PG_RETURN_TEXT_P(start.gid);
 }
 
 /* tcc_begin(gid, ...options) */
 Datum
 dtm_tcc_begin(PG_FUNCTION_ARGS)
 {
-	return begin_tcc(fcinfo,
-					 dtm_given_gid(fcinfo, 0, "Leave the gid out to get a new one."),
-					 1);
+	return begin_tcc(fcinfo, true);
 }
 
 Datum
 dtm_tcc_begin_new(PG_FUNCTION_ARGS)
 {
-	return begin_tcc(fcinfo, dtm_make_gid(), 0);
+	return begin_tcc(fcinfo, false);
 }
 
 static Datum
-begin_tcc(FunctionCallInfo fcinfo, text *gid, int first)
+begin_tcc(FunctionCallInfo fcinfo, bool given)
 {
-	DtmStart	start = {.mode = DTM_TCC, .gid = gid};
+	DtmStart	start = {.mode = DTM_TCC};
+	int			next = dtm_gid_or_new(fcinfo, given, &start);
 
-	dtm_read_options(fcinfo, first, tcc_options, &start.options);
+	dtm_read_options(fcinfo, next, tcc_options, &start.options);
 	dtm_begin(&start);
-	PG_RETURN_TEXT_P(gid);
+	PG_RETURN_TEXT_P(start.gid);
 }
 
 /* tcc_branch(gid, confirm, cancel, ..., parent, branch_id), payload in all forms */
@@ -98,26 +93,19 @@ Datum
 dtm_tcc_branch(PG_FUNCTION_ARGS)
 {
 	int			parent_at = PG_NARGS() - 2;
-	const char *parent = "";
-	const char *wanted = NULL;
 	text	   *gid;
+	text	   *branch_id;
 	DtmStep		step;
 	DtmPlace	place;
 	DtmApi		api;
 
 	gid = dtm_given_gid(fcinfo, 0, "Pass what dtm.tcc_begin returned.");
 	dtm_step_of_arguments(fcinfo, 1, parent_at - 1, &dtm_tcc_branch_kind, &step);
-	if (!PG_ARGISNULL(parent_at))
-		parent = text_to_cstring(PG_GETARG_TEXT_PP(parent_at));
-	if (!PG_ARGISNULL(parent_at + 1))
-		wanted = text_to_cstring(PG_GETARG_TEXT_PP(parent_at + 1));
 
 	dtm_api_begin(&api);
 	dtm_make_place(&api, gid, DTM_TCC, &place);
-	dtm_check_step(place.found.owner, &dtm_tcc_branch_kind, &step, 0);
-	dtm_check_uses_in_place(&place, &step, 1);
-	if (dtm_name_branch(&place, &step, parent, wanted))
-		dtm_fill_place(&place, &step, 1);
+	branch_id = dtm_add_branch(fcinfo, parent_at, &place, &dtm_tcc_branch_kind,
+							   &step);
 	dtm_api_end(&api);
-	PG_RETURN_TEXT_P(cstring_to_text(step.branch_id));
+	PG_RETURN_TEXT_P(branch_id);
 }

@@ -17,6 +17,10 @@
  *	 - A client is not called while a transaction of it that has told of itself
  *	   is still open (store_load.c).
  *
+ * At the higher isolation levels a journal that was added to since the transaction
+ * began is a serialization failure: what the client reads besides must not be older
+ * than the journal that it goes by.
+ *
  * The commit is synchronous: what a client was told is recorded stays so.
  */
 #include "postgres.h"
@@ -247,6 +251,12 @@ take_over(const DtmApi *api, text *gid, const char *name,
 	DtmFound	found = *first_found;
 	Workflow	workflow;
 
+	if (!dtm_api_find(api, gid, DTM_RIGHT_NONE, DTM_LOOK_STATEMENT, &found))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access: workflow \"%s\" was begun after this transaction",
+						text_to_cstring(gid)),
+				 errhint("Repeat the whole transaction.")));
 	read_workflow(found.id, &workflow);
 	if (strcmp(workflow.name, name) != 0)
 		dtm_gid_is_taken(gid, psprintf("It is the workflow \"%s\".",

@@ -29,59 +29,51 @@ static const DtmStepKind xa_kind = {
 	.address = {{"url", DTM_FORWARD}}
 };
 
-static Datum begin_xa(FunctionCallInfo fcinfo, text *gid, int first);
+static Datum begin_xa(FunctionCallInfo fcinfo, bool given);
 static void read_branch(FunctionCallInfo fcinfo, DtmStep *step);
 
 /* xa_begin(gid, ...options) */
 Datum
 dtm_xa_begin(PG_FUNCTION_ARGS)
 {
-	return begin_xa(fcinfo,
-					dtm_given_gid(fcinfo, 0, "Leave the gid out to get a new one."),
-					1);
+	return begin_xa(fcinfo, true);
 }
 
 Datum
 dtm_xa_begin_new(PG_FUNCTION_ARGS)
 {
-	return begin_xa(fcinfo, dtm_make_gid(), 0);
+	return begin_xa(fcinfo, false);
 }
 
 static Datum
-begin_xa(FunctionCallInfo fcinfo, text *gid, int first)
+begin_xa(FunctionCallInfo fcinfo, bool given)
 {
-	DtmStart	start = {.mode = DTM_XA, .gid = gid};
+	DtmStart	start = {.mode = DTM_XA};
+	int			next = dtm_gid_or_new(fcinfo, given, &start);
 
-	dtm_read_options(fcinfo, first, xa_options, &start.options);
+	dtm_read_options(fcinfo, next, xa_options, &start.options);
 	dtm_begin(&start);
-	PG_RETURN_TEXT_P(gid);
+	PG_RETURN_TEXT_P(start.gid);
 }
 
 /* xa_branch(gid, url, headers, request_timeout, retry_limit, parent, branch_id) */
 Datum
 dtm_xa_branch(PG_FUNCTION_ARGS)
 {
-	const char *parent = "";
-	const char *wanted = NULL;
 	text	   *gid;
+	text	   *branch_id;
 	DtmStep		step;
 	DtmPlace	place;
 	DtmApi		api;
 
 	gid = dtm_given_gid(fcinfo, 0, "Pass what dtm.xa_begin returned.");
 	read_branch(fcinfo, &step);
-	if (!PG_ARGISNULL(5))
-		parent = text_to_cstring(PG_GETARG_TEXT_PP(5));
-	if (!PG_ARGISNULL(6))
-		wanted = text_to_cstring(PG_GETARG_TEXT_PP(6));
 
 	dtm_api_begin(&api);
 	dtm_make_place(&api, gid, DTM_XA, &place);
-	dtm_check_step(place.found.owner, &xa_kind, &step, 0);
-	if (dtm_name_branch(&place, &step, parent, wanted))
-		dtm_fill_place(&place, &step, 1);
+	branch_id = dtm_add_branch(fcinfo, 5, &place, &xa_kind, &step);
 	dtm_api_end(&api);
-	PG_RETURN_TEXT_P(cstring_to_text(step.branch_id));
+	PG_RETURN_TEXT_P(branch_id);
 }
 
 static void
