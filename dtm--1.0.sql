@@ -803,13 +803,13 @@ CREATE FUNCTION dtm.barrier(trans_type text, gid text, branch_id text, op text, 
 RETURNS boolean
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_barrier';
 COMMENT ON FUNCTION dtm.barrier(text, text, text, text, text) IS
-'For participants, in the transaction of their business: true: this call is new, do the business. false: it is a repeat, or came too late, or there is nothing to undo: do nothing and answer success. The first four come with the call. barrier_id: 01, 02, ... for several barriers in one branch. Errors: 25P01 outside a transaction; 23505 DUPLICATED for a message that was decided before.';
+'For participants, in the transaction of their business: true: this call is new, do the business. false: it is a repeat, or came too late, or there is nothing to undo: do nothing and answer success. trans_type, gid, branch_id, op: as they came with the call. barrier_id: 01, 02, ... for several barriers in one branch. Errors: 22023 an argument is not usable; 25P01 outside a transaction; 23505 DUPLICATED for a message that was decided before.';
 
 CREATE FUNCTION dtm.query_prepared(gid text)
 RETURNS text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_query_prepared';
 COMMENT ON FUNCTION dtm.query_prepared(text) IS
-'The answer to the question whether the business of a message was committed: SUCCESS, or FAILURE: it was not, and from now on it cannot be.';
+'For participants: the answer to the question whether the business of the message gid was committed, as its dtm.barrier in this database says: SUCCESS, or FAILURE: it was not, and from now on it cannot be.';
 
 CREATE FUNCTION dtm.fail(reason text DEFAULT NULL)
 RETURNS void
@@ -821,7 +821,7 @@ CREATE FUNCTION dtm.ongoing(reason text DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_ongoing';
 COMMENT ON FUNCTION dtm.ongoing(text) IS
-'In a SQL branch: not known yet. It is called again after retry_interval. Raises DT425.';
+'In a SQL branch: not known yet. It is called again after retry_interval. reason: for people, in last_error of dtm.branches. Raises DT425.';
 
 CREATE FUNCTION dtm.current_branch(OUT gid text, OUT branch_id text, OUT op text, OUT trans_type text)
 RETURNS record
@@ -1121,7 +1121,7 @@ FROM (
 		pg_catalog.min(created_at) AS oldest_unfinished
 	FROM dtm.trans WHERE due IS NOT NULL AND status NOT IN ('S', 'F')) AS b;
 COMMENT ON VIEW dtm.stats IS
-'This database in numbers. Counters since the server started: begun (taken up by the worker), succeeded, failed, calls by outcome, retries, mean_latency_ms (from begin to end). From the tables: backlog (unfinished) and oldest_unfinished.';
+'This database in numbers. Counters since the server started: begun, succeeded, failed, calls by outcome, retries, mean_latency_ms (from begin to end). From the tables: backlog (unfinished) and oldest_unfinished.';
 
 CREATE FUNCTION dtm.describe(trans_id bigint)
 RETURNS jsonb
