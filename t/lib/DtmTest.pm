@@ -322,7 +322,7 @@ sub reset { return $_[0]->_control('/_reset', {}); }
 sub journal
 {
 	my ($self, $gid) = @_;
-	return [ grep { !defined $gid || (defined $_->{gid} && $_->{gid} eq $gid) } @{ $self->_control('/_journal') } ];
+	return $self->_control('/_journal' . (defined $gid ? '?' . $self->{http}->www_form_urlencode({ gid => $gid }) : ''));
 }
 
 # The same, short: ['01 action', '02 action', ...].
@@ -349,7 +349,7 @@ sub wait_calls
 	return DtmTest::wait_until(
 		"$n calls of $path",
 		sub {
-			$seen = grep { $_->{path} eq $path } @{ $self->journal };
+			$seen = $self->_control('/_count?' . $self->{http}->www_form_urlencode({ path => $path }))->{calls};
 			return $seen >= $n;
 		}, \$seen);
 }

@@ -25,7 +25,8 @@ Effects stand behind a barrier in memory, the same as dtm's in a table: an
 action counts once, and not after its compensation; a compensation counts once,
 and only if its action did.
 
-    GET /_journal    every call, in order of arrival
+    GET /_journal    every call, in order of arrival; ?gid= only of that gid
+    GET /_count      ?path= how many calls of that path have arrived
     GET /_effects    {gid: {branch_id: [actions, compensations]}}
     POST /_reset     forget programs, journal and effects
 """
@@ -107,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(size) if size else b""
         path = urlsplit(self.path).path
         if path.startswith("/_"):
-            self.control(path, json.loads(body) if body else {})
+            self.control(path, json.loads(body) if body else self.query())
         else:
             self.branch(path, body)
 
@@ -122,7 +123,9 @@ class Handler(BaseHTTPRequestHandler):
                 released[given["path"]] = released.get(given["path"], 0) + given.get("calls", 1 << 30)
                 lock.notify_all()
             elif path == "/_journal":
-                result = journal
+                result = [call for call in journal if "gid" not in given or call["gid"] == given["gid"]]
+            elif path == "/_count":
+                result = {"calls": sum(call["path"] == given["path"] for call in journal)}
             elif path == "/_effects":
                 result = effects
             elif path == "/_reset":
@@ -130,8 +133,11 @@ class Handler(BaseHTTPRequestHandler):
             text = json.dumps(result)
         self.reply(200, text)
 
+    def query(self):
+        return {k: v[-1] for k, v in parse_qs(urlsplit(self.path).query, keep_blank_values=True).items()}
+
     def branch(self, path, body):
-        query = {k: v[-1] for k, v in parse_qs(urlsplit(self.path).query, keep_blank_values=True).items()}
+        query = self.query()
         call = {
             "n": 0, "path": path, "method": self.command, "target": self.path, "query": query,
             "gid": query.get("gid"), "trans_type": query.get("trans_type"),
