@@ -28,6 +28,7 @@
 
 /* Payloads are shown up to this size. */
 #define SHOWN_PAYLOAD	(1024 * 1024)
+#define SHOWN_TEXT		(4 * SHOWN_PAYLOAD)	/* as jsonb writes it */
 
 PG_FUNCTION_INFO_V1(dtm_status);
 PG_FUNCTION_INFO_V1(dtm_query);
@@ -186,7 +187,8 @@ dtm_wait_for(text *gid, int64 id, int64 timeout_us)
 
 /*
  * payload_json(bytea) -> jsonb: a payload for people: JSON as it is, text as a
- * string, other bytes as {"base64": ...}, NULL when it is too long to show.
+ * string, other bytes as {"base64": ...}, NULL when it is too long to show. JSON
+ * with numbers of so many digits that all of them are too long is text as well.
  */
 Datum
 dtm_payload_json(PG_FUNCTION_ARGS)
@@ -203,7 +205,8 @@ dtm_payload_json(PG_FUNCTION_ARGS)
 	{
 		char	   *copy = pnstrdup(bytes, size);
 
-		if (dtm_try_input(jsonb_in, copy, size, &value))
+		if (dtm_try_input(jsonb_in, copy, size, &value) &&
+			dtm_json_text_size(&DatumGetJsonbP(value)->root) <= SHOWN_TEXT)
 			PG_RETURN_DATUM(value);
 		initStringInfo(&json);
 		escape_json(&json, copy);

@@ -31,7 +31,6 @@
 #include "parser/parse_func.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/timeout.h"
@@ -42,6 +41,7 @@
 #include "barrier.h"
 #include "branch_context.h"
 #include "debug_point.h"
+#include "result_value.h"
 
 PG_FUNCTION_INFO_V1(dtm_run_branch);
 
@@ -54,6 +54,9 @@ enum
 	ARG_TRACEPARENT,
 	ARG_KEEP_RESULT
 };
+
+/* Of a warning; call_pg_result.c is who reads it. */
+#define ERRCODE_DTM_NOT_KEPT MAKE_SQLSTATE('D', 'T', '4', '1', '3')
 
 #define MAX_FUNCTION 512		/* bytes of its name, quotes and all */
 
@@ -73,6 +76,7 @@ static void put_timer_back(const Timer *timer);
 static Oid	find_function(const char *name, List **names);
 static Datum call_function(const char *name, FunctionCallInfo fcinfo,
 						   bool *is_null);
+static Datum result_as_json(Datum value, Oid type, bool *is_null);
 static void set_traceparent(const char *traceparent);
 static void describe_branch(void *branch);
 
@@ -266,8 +270,7 @@ call_function(const char *name, FunctionCallInfo fcinfo, bool *is_null)
 					quote_qualified_identifier(strVal(linitial(names)),
 											   strVal(lsecond(names))));
 	wants_result = wants_result && returns != VOIDOID;
-	statement = psprintf(wants_result ? "SELECT pg_catalog.to_jsonb(%s)" : "SELECT %s",
-						 call);
+	statement = psprintf("SELECT %s", call);
 	if (PG_ARGISNULL(ARG_PAYLOAD))
 		nulls[0] = 'n';
 	values[0] = PG_ARGISNULL(ARG_PAYLOAD) ? (Datum) 0 : PG_GETARG_DATUM(ARG_PAYLOAD);
@@ -282,18 +285,37 @@ call_function(const char *name, FunctionCallInfo fcinfo, bool *is_null)
 						SPI_result_code_string(rc))));
 	if (wants_result && SPI_processed > 0)
 	{
-		result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-							   is_null);
-		if (!*is_null)
+		Datum		value;
+		bool		isnull;
+
+		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+							  &isnull);
+		if (!isnull)
 		{
 			MemoryContext spi = MemoryContextSwitchTo(caller);
 
-			result = datumCopy(result, false, -1);
+			result = result_as_json(value, SPI_gettypeid(SPI_tuptable->tupdesc, 1),
+									is_null);
 			MemoryContextSwitchTo(spi);
 		}
 	}
 	SPI_finish();
 	return result;
+}
+
+/* What cannot be told is no reason to undo what was done. */
+static Datum
+result_as_json(Datum value, Oid type, bool *is_null)
+{
+	char		note[DTM_MAX_ERROR];
+	Jsonb	   *json = dtm_result_as_jsonb(value, type, note);
+
+	*is_null = json == NULL;
+	if (json == NULL)
+		ereport(WARNING,
+				(errcode(ERRCODE_DTM_NOT_KEPT),
+				 errmsg_internal("%s", note)));
+	return *is_null ? (Datum) 0 : JsonbPGetDatum(json);
 }
 
 /* Where the function may start calls of its own, they belong to one trace. */

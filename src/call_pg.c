@@ -69,7 +69,7 @@ static void drive_names(DtmPg *pg);
 static void drive_deadlines(DtmPg *pg);
 static void deadline_passed(DtmPg *pg, Conn *conn);
 static void trim_handed_out(DtmPg *pg);
-static void ignore_notice(void *arg, const PGresult *notice);
+static void note_notice(void *arg, const PGresult *notice);
 static int64 now_us(void);
 
 DtmPg *
@@ -185,7 +185,7 @@ begin_connecting(DtmPg *pg, Conn *conn)
 		case CONNECT_STARTED:
 			break;
 	}
-	PQsetNoticeReceiver(conn->pg, ignore_notice, NULL);
+	PQsetNoticeReceiver(conn->pg, note_notice, conn);
 	conn->state = CONNECTING;
 	conn->born = pg->batch;
 	if (PQstatus(conn->pg) == CONNECTION_BAD)
@@ -252,6 +252,7 @@ send_call(DtmPg *pg, Conn *conn)
 	values[8] = request->keep_result ? "t" : "f";
 
 	conn->state = CALLING;
+	conn->call->result.error[0] = '\0';
 	conn->heard = false;
 	conn->received = 0;
 	dtm_pg_set_deadline(pg, conn, conn->call->deadline + GRACE);
@@ -626,9 +627,14 @@ trim_handed_out(DtmPg *pg)
 	pg->handed_out = NULL;
 }
 
+/* One is for us: of a result that is not kept. All others are the function's. */
 static void
-ignore_notice(void *arg, const PGresult *notice)
+note_notice(void *arg, const PGresult *notice)
 {
+	Conn	   *conn = arg;
+
+	if (conn->state == CALLING && conn->call != NULL)
+		dtm_pg_fill_note(notice, &conn->call->result);
 }
 
 static int64

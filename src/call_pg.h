@@ -43,7 +43,8 @@ typedef struct DtmPgResult
 	void	   *tag;
 	DtmAnswer	answer;
 	bool		answered;		/* the server said something, and is there */
-	char		error[DTM_MAX_ERROR];	/* UTF-8; "" on success */
+	char		error[DTM_MAX_ERROR];	/* UTF-8; of a success: why its result is
+										 * not kept, or "" */
 	const char *result;			/* JSON, until the next call into DtmPg; or NULL */
 	size_t		result_size;
 } DtmPgResult;

@@ -108,6 +108,7 @@ extern ConnectStep dtm_pg_connect(DtmPgServer *server, PGconn **conn,
  * there is none: "text: what libpq says".
  */
 extern void dtm_pg_fill_result(const PGresult *answer, DtmPgResult *result);
+extern void dtm_pg_fill_note(const PGresult *notice, DtmPgResult *result);
 extern void dtm_pg_fill_error(const char *text, const PGconn *conn,
 							  DtmPgResult *result);
 

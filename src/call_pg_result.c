@@ -21,7 +21,6 @@ dtm_pg_fill_result(const PGresult *answer, DtmPgResult *result)
 	char		text[DTM_MAX_ERROR];
 
 	result->answered = true;
-	result->error[0] = '\0';
 	if (PQresultStatus(answer) == PGRES_TUPLES_OK &&
 		PQntuples(answer) == 1 && PQnfields(answer) == 1)
 	{
@@ -58,6 +57,17 @@ dtm_pg_fill_result(const PGresult *answer, DtmPgResult *result)
 			 ? "; on that server: CREATE EXTENSION dtm; SELECT dtm.grant_usage(...) to the role of the user mapping"
 			 : "");
 	dtm_clean_text(result->error, sizeof(result->error), text, strlen(text));
+}
+
+/* What api_run_branch.c has to say besides its answer. */
+void
+dtm_pg_fill_note(const PGresult *notice, DtmPgResult *result)
+{
+	const char *message = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
+
+	if (is_state(notice, "DT413") && message != NULL)
+		dtm_clean_text(result->error, sizeof(result->error), message,
+					   strlen(message));
 }
 
 void

@@ -7,26 +7,19 @@
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
-#include "nodes/makefuncs.h"
 #include "utils/datum.h"
-#include "utils/fmgroids.h"
-#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 
 #include "executor_result.h"
 #include "json_value.h"
+#include "result_value.h"
 #include "settings.h"
-
-/* No type takes so much more room than its JSON: larger than any limit. */
-#define MAX_VALUE	(64 * 1024 * 1024)
 
 static void start_up(DestReceiver *self, int operation, TupleDesc desc);
 static bool receive(TupleTableSlot *slot, DestReceiver *self);
 static void shut_down(DestReceiver *self);
-static Jsonb *as_jsonb(Datum value, Oid type);
 
 DestReceiver *
 dtm_receive_first_value(DtmFirstValue *first)
@@ -79,8 +72,7 @@ shut_down(DestReceiver *self)
 bytea *
 dtm_first_value_as_json(const DtmFirstValue *first, char note[DTM_MAX_ERROR])
 {
-	int16		length;
-	bool		by_value;
+	Jsonb	   *value;
 	char	   *json;
 	size_t		size;
 	bytea	   *bytes;
@@ -88,14 +80,10 @@ dtm_first_value_as_json(const DtmFirstValue *first, char note[DTM_MAX_ERROR])
 	note[0] = '\0';
 	if (!first->is_there)
 		return NULL;
-	get_typlenbyval(first->type, &length, &by_value);
-	if (length == -1 && toast_raw_datum_size(first->value) > MAX_VALUE)
-	{
-		snprintf(note, DTM_MAX_ERROR, DTM_RESULT_TOO_LARGE,
-				 (size_t) toast_raw_datum_size(first->value));
+	value = dtm_result_as_jsonb(first->value, first->type, note);
+	if (value == NULL)
 		return NULL;
-	}
-	json = dtm_write_json(as_jsonb(first->value, first->type), &size);
+	json = dtm_write_json(value, &size);
 	if (size > (size_t) dtm_max_result_size * 1024)
 	{
 		snprintf(note, DTM_MAX_ERROR, DTM_RESULT_TOO_LARGE, size);
@@ -105,19 +93,4 @@ dtm_first_value_as_json(const DtmFirstValue *first, char note[DTM_MAX_ERROR])
 	SET_VARSIZE(bytes, VARHDRSZ + size);
 	memcpy(VARDATA(bytes), json, size);
 	return bytes;
-}
-
-/* to_jsonb asks its own call what type its argument has. */
-static Jsonb *
-as_jsonb(Datum value, Oid type)
-{
-	Const	   *argument = makeNullConst(type, -1, InvalidOid);
-	FuncExpr   *call = makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(argument),
-									InvalidOid, InvalidOid,
-									COERCE_EXPLICIT_CALL);
-	FmgrInfo	to_jsonb;
-
-	fmgr_info(F_TO_JSONB, &to_jsonb);
-	fmgr_info_set_expr((Node *) call, &to_jsonb);
-	return DatumGetJsonbP(FunctionCall1(&to_jsonb, value));
 }

@@ -7,8 +7,10 @@
  * put in is not looked at again: a result cannot name others.
  *
  * Payloads are checked when they are stored, and filled in when they are sent.
- * The worker does that, for everybody: what may be in a payload, and what is
- * looked at in results, is limited (result_path.c).
+ * The worker does that, for everybody: what may be in a payload, what is looked
+ * at in results (result_path.c), and what comes out of both, is limited. A jsonb
+ * of a few bytes may have a text of gigabytes, so texts are measured before they
+ * are written.
  */
 #include "postgres.h"
 
@@ -25,6 +27,7 @@
 #define FROM_KEY	"$from"
 #define PATH_KEY	"path"
 #define MAX_VISITS	100000		/* of values, for one payload: some milliseconds */
+#define SHOWN_PATH	700			/* bytes of it in an error, with room for the rest */
 #define EXAMPLE		"{\"$from\": \"01\", \"path\": \"$.flight.id\"}"
 
 /* One of them, as it stands in the payload. */
@@ -47,11 +50,16 @@ typedef struct Search
 typedef struct Filling
 {
 	const char *branch_id;
+	const char *bytes;			/* the payload */
+	size_t		size;
 	DtmResult  *results;
 	int			nresults;
 	bool		or_null;
+	bool		all_null;
 	int			visits;			/* so many values may still be looked at */
+	int64		room;			/* bytes that are left; below 0: too large */
 	const char *missing;		/* the first that was not found; NULL: none */
+	Jsonb	   *filled;
 } Filling;
 
 static void search(Search *s, JsonbContainer *container);
@@ -59,12 +67,16 @@ static bool is_placeholder(JsonbContainer *container, JsonbValue *from,
 						   JsonbValue *path);
 static void note_placeholder(Search *s, const JsonbValue *from,
 							 const JsonbValue *path);
+static void fill_in(void *filling);
 static JsonbValue *fill(Filling *f, JsonbParseState **state,
 						JsonbContainer *container);
 static void push(Filling *f, JsonbParseState **state, JsonbIteratorToken token,
 				 JsonbValue *value);
+static Jsonb *replace(Filling *f, JsonbContainer *placeholder,
+					  const JsonbValue *from, const JsonbValue *path);
 static Jsonb *look_up(Filling *f, const JsonbValue *from,
 					  const JsonbValue *path);
+static Jsonb *make_null(void);
 static void read_result(DtmResult *result);
 static char *string_value(const JsonbValue *value);
 
@@ -81,6 +93,7 @@ dtm_find_placeholders(const char *bytes, size_t size, const char *place)
 {
 	Search		s = {.place = place};
 	Jsonb	   *json;
+	const char *missing;
 
 	if (!dtm_may_have_placeholders(bytes, size))
 		return NIL;
@@ -106,6 +119,24 @@ dtm_find_placeholders(const char *bytes, size_t size, const char *place)
 				 errmsg("%s: a payload with placeholders must not be larger than %d bytes",
 						place, DTM_MAX_TEMPLATE),
 				 errhint("Send the large part in a step of its own.")));
+	if (s.branch_ids != NIL &&
+		dtm_json_text_size(&json->root) > DTM_MAX_FILLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("%s: a payload with placeholders must not be larger than %d bytes as jsonb writes it",
+						place, DTM_MAX_FILLED),
+				 errdetail("It would be " UINT64_FORMAT " bytes: all digits of a number are written, those of 1e1000 too.",
+						   dtm_json_text_size(&json->root)),
+				 errhint("Pass such numbers as strings, or send them in a step of its own.")));
+
+	/* What undoes the step must be sent, if need be with nothing but nulls. */
+	if (s.branch_ids != NIL &&
+		dtm_fill_placeholders("", bytes, size, NULL, 0, true, &missing) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("%s: the placeholders cannot be filled in", place),
+				 errdetail_internal("%s", missing),
+				 errhint("Nest values less deeply.")));
 	return s.branch_ids;
 }
 
@@ -217,29 +248,52 @@ dtm_fill_placeholders(const char *branch_id, const char *bytes, size_t size,
 {
 	Filling		f = {
 		.branch_id = branch_id,
+		.bytes = bytes,
+		.size = size,
 		.results = results,
 		.nresults = nresults,
-		.or_null = or_null,
-		.visits = MAX_VISITS
+		.or_null = or_null
 	};
-	char	   *utf8 = pnstrdup(bytes, size);
-	char	   *text = pg_any_to_server(utf8, size, PG_UTF8);
+
+	do
+	{
+		char		problem[DTM_MAX_PROBLEM];
+
+		/* The second time, it is as large as it was when it was stored. */
+		f.all_null = f.missing != NULL;
+		f.missing = NULL;
+		if (!dtm_try(fill_in, &f, problem))
+			f.missing = psprintf("payload of branch %s cannot be filled in: %s",
+								 branch_id, problem);
+		else if (f.room < 0 && f.missing == NULL)
+			f.missing = psprintf("payload of branch %s is too large when it is filled in: more than %d bytes",
+								 branch_id, DTM_MAX_FILLED);
+	} while (f.missing != NULL && or_null && !f.all_null);
+	*missing = f.missing;
+	return f.missing == NULL ? f.filled : NULL;
+}
+
+static void
+fill_in(void *filling)
+{
+	Filling    *f = filling;
+	char	   *utf8 = pnstrdup(f->bytes, f->size);
+	char	   *text = pg_any_to_server(utf8, f->size, PG_UTF8);
 	Jsonb	   *payload = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
 															 CStringGetDatum(text)));
 	JsonbValue	from;
 	JsonbValue	path;
-	Jsonb	   *filled;
 
+	f->visits = MAX_VISITS;
+	f->room = DTM_MAX_FILLED - (int64) dtm_json_text_size(&payload->root);
 	if (is_placeholder(&payload->root, &from, &path))
-		filled = look_up(&f, &from, &path);
+		f->filled = replace(f, &payload->root, &from, &path);
 	else
 	{
 		JsonbParseState *state = NULL;
 
-		filled = JsonbValueToJsonb(fill(&f, &state, &payload->root));
+		f->filled = JsonbValueToJsonb(fill(f, &state, &payload->root));
 	}
-	*missing = f.missing;
-	return f.missing == NULL ? filled : NULL;
 }
 
 static JsonbValue *
@@ -288,7 +342,7 @@ push(Filling *f, JsonbParseState **state, JsonbIteratorToken token,
 		(void) fill(f, state, value->val.binary.data);
 		return;
 	}
-	json = look_up(f, &from, &path);
+	json = replace(f, value->val.binary.data, &from, &path);
 	if (JB_ROOT_IS_SCALAR(json))
 	{
 		(void) JsonbExtractScalar(&json->root, &found);
@@ -303,13 +357,31 @@ push(Filling *f, JsonbParseState **state, JsonbIteratorToken token,
 	}
 }
 
-/* What a placeholder stands for; null if there is nothing. */
+/*
+ * What a placeholder stands for, unless there is no room for it. Once there was
+ * none, nothing is copied any more.
+ */
+static Jsonb *
+replace(Filling *f, JsonbContainer *placeholder, const JsonbValue *from,
+		const JsonbValue *path)
+{
+	Jsonb	   *json;
+
+	if (f->all_null || f->room < 0)
+		return make_null();
+	json = look_up(f, from, path);
+	f->room += (int64) dtm_json_text_size(placeholder);
+	f->room -= (int64) dtm_json_text_size(&json->root);
+	return f->room < 0 ? make_null() : json;
+}
+
+/* null if there is nothing. */
 static Jsonb *
 look_up(Filling *f, const JsonbValue *from, const JsonbValue *path)
 {
 	char	   *branch_id = string_value(from);
 	char	   *path_text = string_value(path);
-	JsonbValue	null = {.type = jbvNull};
+	int			shown = pg_mbcliplen(path_text, strlen(path_text), SHOWN_PATH);
 	DtmResult  *result = NULL;
 	JsonbValue	found;
 
@@ -333,18 +405,26 @@ look_up(Filling *f, const JsonbValue *from, const JsonbValue *path)
 	if (!f->or_null && f->missing == NULL)
 	{
 		if (result == NULL || result->bytes == NULL)
-			f->missing = psprintf("payload of branch %s: %s finds nothing: branch %s has no result",
-								  f->branch_id, path_text, branch_id);
+			f->missing = psprintf("payload of branch %s: %.*s finds nothing: branch %s has no result",
+								  f->branch_id, shown, path_text, branch_id);
 		else if (result->json == NULL)
-			f->missing = psprintf("payload of branch %s: %s finds nothing: the result of branch %s is no JSON",
-								  f->branch_id, path_text, branch_id);
+			f->missing = psprintf("payload of branch %s: %.*s finds nothing: the result of branch %s is no JSON",
+								  f->branch_id, shown, path_text, branch_id);
 		else if (f->visits < 0)
-			f->missing = psprintf("payload of branch %s: %s finds nothing in the first %d values that are looked at for all its placeholders",
-								  f->branch_id, path_text, MAX_VISITS);
+			f->missing = psprintf("payload of branch %s: %.*s finds nothing in the first %d values that are looked at for all its placeholders",
+								  f->branch_id, shown, path_text, MAX_VISITS);
 		else
-			f->missing = psprintf("payload of branch %s: %s finds nothing in the result of branch %s",
-								  f->branch_id, path_text, branch_id);
+			f->missing = psprintf("payload of branch %s: %.*s finds nothing in the result of branch %s",
+								  f->branch_id, shown, path_text, branch_id);
 	}
+	return make_null();
+}
+
+static Jsonb *
+make_null(void)
+{
+	JsonbValue	null = {.type = jbvNull};
+
 	return JsonbValueToJsonb(&null);
 }
 

@@ -14,6 +14,7 @@
 #define DTM_MAX_PLACEHOLDERS		64
 #define DTM_MAX_ACCESSORS			256 /* of all their paths together */
 #define DTM_MAX_TEMPLATE			(1024 * 1024)	/* bytes of the payload */
+#define DTM_MAX_FILLED				(4 * 1024 * 1024)	/* as jsonb writes it */
 
 /* No payload without these bytes has any: a search, before it is parsed. */
 extern bool dtm_may_have_placeholders(const char *bytes, size_t size);
@@ -52,7 +53,8 @@ extern int	dtm_results_of_rows(MemoryContext context, DtmResult **results);
 
 /*
  * The payload of a branch, filled in. What is not found becomes null, or, unless
- * or_null, is told in *missing, and NULL is returned.
+ * or_null, is told in *missing, and NULL is returned. The same goes for all its
+ * placeholders, if with what is found it would be too large, or no jsonb.
  */
 extern Jsonb *dtm_fill_placeholders(const char *branch_id,
 									const char *bytes, size_t size,

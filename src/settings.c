@@ -90,7 +90,7 @@ static const IntSetting int_settings[] = {
 	&dtm_max_response_size, 1, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB},
 	{"dtm.max_result_size",
 		"Largest result that is kept of a branch with keep_result; of a larger one only the success is noted.",
-	&dtm_max_result_size, 1, 1024, PGC_SIGHUP, GUC_UNIT_KB},
+	&dtm_max_result_size, 1, DTM_MAX_RESULT_SIZE, PGC_SIGHUP, GUC_UNIT_KB},
 	{"dtm.executors_per_role",
 		"Number of processes that run local SQL branches of one role in one database.",
 	&dtm_executors_per_role, 1, 1024, PGC_SIGHUP, 0},

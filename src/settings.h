@@ -26,6 +26,9 @@ extern int	dtm_max_result_size;		/* kB, of one that is kept */
 /* With its size: what people are told of a result that is not kept. */
 #define DTM_RESULT_TOO_LARGE \
 	"the result, %zu bytes, was not kept: it is larger than dtm.max_result_size"
+#define DTM_RESULT_NO_JSON	"the result was not kept, as it has no JSON: %s"
+
+#define DTM_MAX_RESULT_SIZE	1024		/* kB: the largest dtm.max_result_size */
 
 extern char *dtm_ca_file;
 extern int	dtm_alert_after;			/* failed attempts in a row; 0: never */

@@ -12,8 +12,9 @@ use Test::More;
 use DtmTest;
 
 $ENV{PGCLIENTENCODING} = 'UTF8';
+# What is killed here is processes; the machine, and what it was told to write, lives on.
 my $node = dtm_node('results', init => [ extra => [ '--locale=C', '--encoding=UTF8' ] ],
-	conf => "dtm.retry_interval = '100ms'\ndtm.max_retry_interval = '500ms'\n");
+	conf => "dtm.retry_interval = '100ms'\ndtm.max_retry_interval = '500ms'\nfsync = off\ndtm.launcher_interval = '100ms'\n");
 my $stub = DtmTest::Stub->new;
 my $worker = worker_pid($node);
 my $debug = $node->safe_psql('postgres', q{SELECT count(*) FROM pg_settings WHERE name = 'dtm.debug_point'});
@@ -205,6 +206,14 @@ for my $first (sort keys %nothing)
 		my $gid = "nothing-$first-$second";
 
 		start('saga', $gid, '', kept($first, '{"a": {"b": 1}}'), step($second, '[' . from('01', $nothing{$first}) . ', 5]'));
+	}
+}
+for my $first (sort keys %nothing)
+{
+	for my $second ('/second', 'note')
+	{
+		my $gid = "nothing-$first-$second";
+
 		wait_status($node, $gid, 'failed');
 		is(reason($gid), "payload of branch 02: $nothing{$first} finds nothing in the result of branch 01", "$first, $second: finds nothing");
 		is(error($gid, '02'), reason($gid), 'so says the step');
@@ -251,6 +260,10 @@ for my $n (0 .. $#odd)
 {
 	my ($first, $path, $found, $why) = @{ $odd[$n] };
 	start('saga', "odd-$n-$_", '', kept($first, '{"a": 1}'), step($_, from('01', $path))) for 'note', '/second';
+}
+for my $n (0 .. $#odd)
+{
+	my ($first, $path, $found, $why) = @{ $odd[$n] };
 	for my $second ('note', '/second')
 	{
 		my $gid = "odd-$n-$second";
@@ -278,19 +291,22 @@ sql(q{CREATE FUNCTION at_limit(payload jsonb) RETURNS text LANGUAGE sql AS $$ SE
 sql(q{CREATE FUNCTION over_limit(payload jsonb) RETURNS text LANGUAGE sql AS $$ SELECT repeat('x', 16 * 1024 - 1) $$});
 for my $first ('/large', 'over_limit', 'huge')
 {
+	start('saga', "large-$first", '', kept($first), step('/second'));
+	start('saga', "large-used-$first", '', kept($first), step('/second', from('01', '$')));
+}
+start('saga', "limit-$_", '', kept($_), step('/second', from('01', '$'))) for '/limit', 'at_limit';
+for my $first ('/large', 'over_limit', 'huge')
+{
 	my $size = $first eq 'huge' ? '1000000\d\d' : 16385;
 
-	start('saga', "large-$first", '', kept($first), step('/second'));
 	wait_status($node, "large-$first", 'succeed');
 	like(error("large-$first", '01'), qr/^the result, $size bytes, was not kept: it is larger than dtm.max_result_size$/, "$first: is not kept");
 	is(result("large-$first", '01'), '', '... nor shown');
-	start('saga', "large-used-$first", '', kept($first), step('/second', from('01', '$')));
 	wait_status($node, "large-used-$first", 'failed');
 	is(reason("large-used-$first"), 'payload of branch 02: $ finds nothing: branch 01 has no result', '... nor found');
 }
 for my $first ('/limit', 'at_limit')
 {
-	start('saga', "limit-$first", '', kept($first), step('/second', from('01', '$')));
 	wait_status($node, "limit-$first", 'succeed');
 	is(length(bodies("limit-$first")->{'02 action'}), 16 * 1024, "$first: is kept, and told");
 }
@@ -318,6 +334,124 @@ start('saga', 'costliest', '', kept('/broad'), step('note', from('01', '$[*]' . 
 wait_status($node, $_, 'failed') for 'costly', 'costliest';
 is(reason('costly'), 'payload of branch 02: $[*][0][0].a finds nothing in the result of branch 01', 'costly paths end');
 like(reason('costliest'), qr/finds nothing in the first 100000 values that are looked at for all its placeholders$/, 'whatever they are');
+
+# A number of a few bytes with digits by the hundred thousand: measured, not written
+
+sub high_water { my ($kb) = slurp_file('/proc/' . worker_pid($node, 'dtm worker', 'postgres') . '/status') =~ /^VmHWM:\s+(\d+) kB/m; return $kb; }
+sub repeated { return join(', ', ($_[1]) x $_[0]); }
+
+my $one = '1e131071';	# 131,072 digits
+my $max = 4 * 1024 * 1024;
+my $digits = from('01', '$[0]');
+my $pad = $max - length('[' . repeated(31, 'x' x 131072) . ', ""]');
+my $high_water = high_water();
+program('/enormous', { body => '[' . join(',', ($one) x 1700) . ']' });
+start('saga', "enormous-$_", '', kept('/enormous'), step($_, '{"x": ' . from('01', '$') . ', "id": 7}')) for '/second', 'note';
+start('msg', 'enormous-msg', 'retry_limit => 2', sprintf(q{dtm.step('%s', keep_result => true)}, $stub->url('/enormous')),
+	sprintf(q{dtm.step('%s', payload => '%s'::jsonb)}, $stub->url('/second'), from('01', '$')));
+start('saga', 'enormous-one', '', kept('/enormous'), step('/second', $digits));
+start('saga', "enormous-$_", '', kept('/enormous'), step('/second', '[' . repeated(31, $digits) . ', "' . 'x' x ($_ eq 'full' ? $pad : $pad + 1) . '"]')) for 'full', 'over';
+my $too_large = "payload of branch 02 is too large when it is filled in: more than $max bytes";
+for my $gid ('enormous-/second', 'enormous-note', 'enormous-over')
+{
+	wait_status($node, $gid, 'failed');
+	is(reason($gid), $too_large, "$gid: is not sent");
+	is(error($gid, '02'), $too_large, 'so says the step');
+}
+is_deeply($stub->calls('enormous-/second'), [ '01 action', '02 compensate', '01 compensate' ], 'the step was not called, and all was undone');
+is(bodies('enormous-/second')->{'02 compensate'}, '{"x": null, "id": 7}', 'with null in its place');
+is(noted('enormous-note'), '', 'SQL: nor is it told to a function');
+wait_for($node, "SELECT count(*) FROM dtm.stuck WHERE gid = 'enormous-msg' AND attempts > 2 AND last_error = '$too_large'", '1');
+sql(q{SELECT dtm.force_stop('enormous-msg')});
+for my $gid ('enormous-one', 'enormous-full')
+{
+	wait_status($node, $gid, 'succeed');
+	is((grep { $_->{branch_id} eq '02' } @{ $stub->journal($gid) })[0]->{size}, $gid eq 'enormous-one' ? 131072 : $max, "$gid: what is no larger is sent");
+}
+cmp_ok(high_water() - $high_water, '<', 128 * 1024, 'the worker needs no room for what it does not send');
+is(sql(q{SELECT jsonb_typeof(result), length(result #>> '{}') FROM dtm.branches WHERE gid = 'enormous-note' AND branch_id = '01' AND op = 'action'}),
+	'string|15301', 'it is shown as the text that it is');
+
+# What a value is measured to be is what jsonb writes: the refusal tells the size
+
+is(sql(<<'SQL'), '', 'payloads are measured exactly');
+CREATE FUNCTION refusal(payload text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+BEGIN
+	PERFORM dtm.saga(ARRAY[dtm.step('http://a', keep_result => true), dtm.step('http://b', payload => payload)]);
+	RETURN 'taken';
+EXCEPTION WHEN program_limit_exceeded THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+	RETURN substring(detail FROM '^It would be (\d+) bytes');
+END $$;
+SELECT string_agg(value::text, ' ') FROM (
+	SELECT jsonb_build_array(n::numeric, - n::numeric) FROM unnest('{0,0.0,0.000,1,9,10,99,100,999,1000,9999,10000,99999,100000,
+		12345678,99999999,1e15,1e16,123456789012345678901234567890,1.5,10.50,0.1,0.01,0.0001,0.00001,0.00009,1e-16,1e-64,1.000000000000000000001,
+		1e252,1e255,1e256,1e257,1e300,1e-252,1e-256,1e-257,1e-300,1e1000,1e131071,1e-16383,12345.678901234567890123456789012345678901234567890123456789012345678901}'::text[]) AS n
+	UNION ALL SELECT unnest(ARRAY['true', 'false', 'null', '""', '"ü你"', '"\"\\/\b\f\n\r\t\u0001\u001f\u007f"', '[]', '{}', '[[], {}, [1, [2]], {"a": {}}]',
+		'{"a": 1, "b\"": [1, {"c": null}], "": "x"}', '[[[[1, 2], 3], 4], 5]', '{"a": {"b": {"c": [true, false]}}, "d": {"e": 1, "f": 2}}']::jsonb[])
+	) AS v(value),
+	LATERAL (SELECT '[{"$from": "01", "path": "$"}, ' || value::text || repeat(', 1e131071', 32) || ']') AS p(payload)
+WHERE refusal(payload) IS DISTINCT FROM octet_length(payload::jsonb::text)::text;
+SQL
+is(sql(sprintf(q{SELECT refusal('[%s, "' || repeat('x', %d) || '"]')}, repeated(31, $one) . ', ' . from('01', '$'), $pad - length(from('01', '$')) - 2 + $_)),
+	$_ ? $max + 1 : 'taken', $_ ? 'one byte too many is refused when it is stored' : 'a payload may be as large as that') for 0, 1;
+sql(q{SELECT count(dtm.force_stop(gid)) FROM dtm.transactions WHERE finished_at IS NULL});
+
+# What cannot be built is not tried for ever, and what undoes it waits until it can
+
+{
+	my $deep = 1500;
+
+	is(sql(sprintf(q{SELECT refusal(repeat('[', 12000) || '%s' || repeat(']', 12000)) IS NULL}, from('01', '$'))), 't', 'what is nested too deeply is refused when it is stored');
+	set_conf($node, max_stack_depth => '200kB');
+	$node->safe_psql('postgres', q{SET max_stack_depth = '2MB'; SELECT dtm.saga('nested', ARRAY[} . kept('/flight') . ', '
+		  . step('/second', ('[' x $deep) . from('01', '$.flight.id') . (']' x $deep)) . '])');
+	wait_for($node, q{SELECT reason FROM dtm.transactions WHERE gid = 'nested'}, 'payload of branch 02 cannot be filled in: stack depth limit exceeded');
+	wait_for($node, q{SELECT last_error FROM dtm.branches WHERE gid = 'nested' AND branch_id = '02' AND op = 'compensate'}, 'payload of branch 02 cannot be filled in: stack depth limit exceeded');
+	set_conf($node, max_stack_depth => undef);
+	wait_status($node, 'nested', 'failed');
+	is(bodies('nested')->{'02 compensate'}, ('[' x $deep) . '7' . (']' x $deep), 'then it is told what was found');
+	is_deeply($stub->calls('nested'), [ '01 action', '02 compensate', '01 compensate' ], 'and the step itself was never called');
+}
+
+# Functions that return what is no JSON: they have succeeded all the same
+
+sql(<<'SQL');
+CREATE FUNCTION no_text(payload jsonb) RETURNS json LANGUAGE sql AS $$ SELECT note(payload); SELECT '{"note": "a\u0000b"}'::json $$;
+CREATE FUNCTION no_number(payload jsonb) RETURNS json LANGUAGE sql AS $$ SELECT note(payload); SELECT '[1e400000]'::json $$;
+CREATE FUNCTION digits(payload jsonb) RETURNS numeric[] LANGUAGE sql AS $$ SELECT note(payload); SELECT array_fill(1e131071, ARRAY[200]) $$;
+CREATE TYPE colour AS ENUM ('red', 'none');
+CREATE FUNCTION as_json(colour) RETURNS json LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM note(NULL);
+		IF $1 = 'none' THEN PERFORM dtm.fail('no colour'); END IF;
+		RAISE 'invalid memory alloc request size 1073741824' USING ERRCODE = 'XX000';
+	END $$;
+CREATE CAST (colour AS json) WITH FUNCTION as_json(colour);
+CREATE FUNCTION no_room(payload jsonb) RETURNS colour LANGUAGE sql AS $$ SELECT note(payload); SELECT 'red'::colour $$;
+CREATE FUNCTION no_colour(payload jsonb) RETURNS colour LANGUAGE sql AS $$ SELECT note(payload); SELECT 'none'::colour $$;
+SQL
+my %no_json = (
+	no_text => 'the result was not kept, as it has no JSON: unsupported Unicode escape sequence',
+	no_number => 'the result was not kept, as it has no JSON: value overflows numeric format',
+	no_room => 'the result was not kept, as it has no JSON: invalid memory alloc request size 1073741824',
+	digits => 'the result, 26214800 bytes, was not kept: it is larger than dtm.max_result_size');
+start('saga', "no-json-$_", '', kept($_, '5')) for sort keys %no_json;
+start('saga', 'no-colour', '', kept('no_colour', '5'));
+for my $function (sort keys %no_json)
+{
+	my $gid = "no-json-$function";
+
+	wait_status($node, $gid, 'succeed');
+	is(error($gid, '01'), $no_json{$function}, "$function: it is told why it is not kept");
+	is(result($gid, '01'), '', 'there is none');
+	is(noted($gid), '01 action 5', 'what it has done is done, once');
+	is(sql("SELECT attempts FROM dtm.branches WHERE gid = '$gid' AND op = 'action'"), '1', 'at the first attempt');
+}
+wait_status($node, 'no-colour', 'failed');
+is(reason('no-colour'), 'branch 01 refused: no colour', 'what a cast says itself counts');
 
 # Paths find what they find in PostgreSQL
 
@@ -366,34 +500,37 @@ is(noted('msg'), '02 action 7', 'SQL: a message uses a result');
 is(bodies('msg')->{'03 action'}, '["1A", "1B"]', 'HTTP: so does this one');
 for my $second ('sql:public.note', $stub->url('/second'))
 {
+	start('msg', "msg-$second", 'retry_limit => 2', sprintf(q{dtm.step('%s', keep_result => true)}, $stub->url('/flight')),
+		sprintf(q{dtm.step('%s', payload => '%s'::jsonb)}, $second, from('01', '$.hotel')));
+}
+for my $second ('sql:public.note', $stub->url('/second'))
+{
 	my $gid = "msg-$second";
 
-	start('msg', $gid, 'retry_limit => 2', sprintf(q{dtm.step('%s', keep_result => true)}, $stub->url('/flight')),
-		sprintf(q{dtm.step('%s', payload => '%s'::jsonb)}, $second, from('01', '$.hotel')));
 	wait_for($node, "SELECT count(*) FROM dtm.stuck WHERE gid = '$gid' AND attempts > 2 AND last_error = 'payload of branch 02: \$.hotel finds nothing in the result of branch 01'", '1');
 	is(sql("SELECT dtm.status('$gid')"), 'submitted', "$second: a message is not given up");
 	sql("SELECT dtm.force_stop('$gid')");
 }
 is(noted('msg-sql:public.note'), '', 'nobody was called');
 
-# A repeat and a retry are told the same
+# A repeat and a retry are told the same (two more begin, to be looked at below)
 
 program('/moody', { status => 500 }, { status => 425 }, { status => 200 });
 start('saga', 'moody', '', kept('/flight'), step('/moody', from('01', '$.flight.id')));
+program('/later', { status => 500, body => '"no"' }, { status => 425, body => '"wait"' }, { body => '"yes"' });
+start('saga', 'later', '', kept('/later'), step('/second', from('01', '$')));
+program('/sly', { body => '{"id": {"$from": "01", "path": "$.secret"}, "secret": 1}' });
+start('saga', 'sly', '', kept('/sly'), step('/second', from('01', '$.id')));
 wait_status($node, 'moody', 'succeed');
 is_deeply([ map { $_->{body} } grep { $_->{branch_id} eq '02' } @{ $stub->journal('moody') } ], [ 7, 7, 7 ], 'each attempt is told the same');
 
 # What is answered with a failure is no result; what was unclear before it counts
 
-program('/later', { status => 500, body => '"no"' }, { status => 425, body => '"wait"' }, { body => '"yes"' });
-start('saga', 'later', '', kept('/later'), step('/second', from('01', '$')));
 wait_status($node, 'later', 'succeed');
 is(bodies('later')->{'02 action'}, '"yes"', 'only a success has a result');
 
 # What a result says is not looked at again
 
-program('/sly', { body => '{"id": {"$from": "01", "path": "$.secret"}, "secret": 1}' });
-start('saga', 'sly', '', kept('/sly'), step('/second', from('01', '$.id')));
 wait_status($node, 'sly', 'succeed');
 is(bodies('sly')->{'02 action'}, '{"path": "$.secret", "$from": "01"}', 'a result names no others');
 
@@ -435,7 +572,10 @@ sql('DROP TRIGGER stop_results ON dtm.op');
 $node->safe_psql('postgres', 'CREATE DATABASE afar');
 $node->safe_psql('afar', q{CREATE EXTENSION dtm; CREATE FUNCTION echo(payload jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT payload $$;
 	CREATE FUNCTION nothing(payload jsonb) RETURNS void LANGUAGE sql AS $$ SELECT 1 $$;
-	CREATE FUNCTION large(payload jsonb) RETURNS text LANGUAGE sql AS $$ SELECT repeat('x', 16 * 1024 - 1) $$});
+	CREATE FUNCTION large(payload jsonb) RETURNS text LANGUAGE sql AS $$ SELECT repeat('x', 16 * 1024 - 1) $$;
+	CREATE TABLE noted (n serial);
+	CREATE FUNCTION no_text(payload jsonb) RETURNS json LANGUAGE sql AS $$ INSERT INTO noted DEFAULT VALUES; SELECT '{"note": "a\u0000b"}'::json $$;
+	CREATE FUNCTION digits(payload jsonb) RETURNS numeric[] LANGUAGE sql AS $$ INSERT INTO noted DEFAULT VALUES; SELECT array_fill(1e131071, ARRAY[200]) $$});
 sql("CREATE EXTENSION postgres_fdw; CREATE SERVER afar FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '" . $node->host . "', port '" . $node->port . "', dbname 'afar');"
 	  . q{CREATE USER MAPPING FOR CURRENT_USER SERVER afar OPTIONS (user 'postgres', password_required 'false')});
 sub afar { return sprintf(q{dtm.step('sql://afar/public.%s', payload => $q$%s$q$::text%s)}, @_[ 0, 1 ], $_[2] ? ', keep_result => true' : ''); }
@@ -445,7 +585,11 @@ start('saga', 'afar', '', kept('/flight'), afar('echo', '{"id": ' . from('01', '
 start('saga', 'afar-nothing', '', kept('/flight'), afar('echo', from('01', '$.hotel')));
 start('saga', 'afar-void', '', afar('nothing', '1', 1), step('/second', from('01', '$')));
 start('saga', 'afar-large', '', afar('large', '1', 1), step('/second', '1'));
-wait_status($node, $_, 'succeed') for 'afar', 'afar-large';
+start('saga', 'afar-text', '', afar('no_text', '1', 1));
+start('saga', 'afar-digits', '', afar('digits', '1', 1));
+start('saga', 'afar-enormous', '', kept('/enormous'), afar('echo', from('01', '$')));
+wait_status($node, $_, 'succeed') for 'afar', 'afar-large', 'afar-text', 'afar-digits';
+wait_status($node, 'afar-enormous', 'failed');
 wait_status($node, $_, 'failed') for 'afar-nothing', 'afar-void';
 is(result('afar', '02'), '{"at": "Zürich", "id": 7}', 'sql://: a result is kept');
 is(bodies('afar')->{'04 action'}, '["Zürich", 7]', 'sql://: to and fro');
@@ -453,27 +597,43 @@ is(reason('afar-nothing'), 'payload of branch 02: $.hotel finds nothing in the r
 is(reason('afar-void'), 'payload of branch 02: $ finds nothing: branch 01 has no result', 'sql://: void is no result');
 like(error('afar-large', '01'), qr/^the result, 16385 bytes, was not kept/, 'sql://: too large');
 
+is(error('afar-text', '01'), $no_json{no_text}, 'sql://: a function that returns no JSON has succeeded');
+is(error('afar-digits', '01'), $no_json{digits}, 'sql://: and one that returns too many digits');
+is($node->safe_psql('afar', 'SELECT count(*) FROM noted'), '2', 'sql://: each once');
+is(reason('afar-enormous'), $too_large, 'sql://: what is too large when it is filled in is not sent');
+
 # Other encodings: results are in UTF-8, what a database cannot hold is not found
 
-for my $encoding (qw(LATIN1 EUC_CN SQL_ASCII))
+my @encodings = qw(LATIN1 EUC_CN SQL_ASCII);
+my %path = (ascii => '"x"', umlaut => '"ü"', chinese => '"你"');
+my $in = sub { my ($encoding) = @_; return $node->safe_psql(lc("in_$encoding"), ($encoding eq 'SQL_ASCII' ? '' : "SET client_encoding = 'UTF8'; ") . $_[1]); };
+sub can_hold { return $_[1] ne 'chinese' || $_[0] ne 'LATIN1'; }
+for my $encoding (@encodings)
 {
 	my $db = lc("in_$encoding");
-	my $in = sub { return $node->safe_psql($db, ($encoding eq 'SQL_ASCII' ? '' : "SET client_encoding = 'UTF8'; ") . $_[0]); };
-	my %path = (ascii => '"x"', umlaut => '"ü"', chinese => '"你"');
 
 	$node->safe_psql('postgres', "CREATE DATABASE $db TEMPLATE template0 ENCODING '$encoding' LOCALE 'C'");
-	$node->safe_psql($db, 'CREATE EXTENSION dtm');
-	wait_worker($node, undef, $db);
-	$in->(q{CREATE FUNCTION echo(payload jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT payload $$});
+	$in->($encoding, q{CREATE EXTENSION dtm; CREATE FUNCTION echo(payload jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT payload $$});
 	for my $what (sort keys %path)
 	{
-		my $can = $what ne 'chinese' || $encoding ne 'LATIN1';
+		my $can = can_hold($encoding, $what);
 		my $gid = "$encoding-$what";
 
 		program("/$gid", { body => "{\"a\": $path{$what}}" });
 		# From HTTP to SQL, and on to HTTP
-		$in->("SELECT dtm.saga('$gid', ARRAY[" . kept("/$gid") . ', ' . kept('echo', '[' . from('01', '$.a') . ', ' . ($can ? $path{$what} : '0') . ']') =~ s/, 'sql:public.note'//r
+		$in->($encoding, "SELECT dtm.saga('$gid', ARRAY[" . kept("/$gid") . ', ' . kept('echo', '[' . from('01', '$.a') . ', ' . ($can ? $path{$what} : '0') . ']') =~ s/, 'sql:public.note'//r
 			  . ', ' . step('/second', from('02', '$')) . '])');
+	}
+}
+for my $encoding (@encodings)
+{
+	my $db = lc("in_$encoding");
+
+	for my $what (sort keys %path)
+	{
+		my $can = can_hold($encoding, $what);
+		my $gid = "$encoding-$what";
+
 		wait_status($node, $gid, $can ? 'succeed' : 'failed', dbname => $db);
 		if ($can)
 		{
@@ -481,12 +641,15 @@ for my $encoding (qw(LATIN1 EUC_CN SQL_ASCII))
 		}
 		else
 		{
-			is($in->("SELECT reason FROM dtm.transactions WHERE gid = '$gid'"),
+			is($in->($encoding, "SELECT reason FROM dtm.transactions WHERE gid = '$gid'"),
 				'payload of branch 02: $.a finds nothing: the result of branch 01 is no JSON', "$encoding: $what");
 		}
 	}
 	$node->safe_psql('postgres', "DROP DATABASE $db");
 }
+
+# Fewer files to look after in each of the recoveries below.
+sql('DROP DATABASE afar WITH (FORCE)');
 
 is(worker_pid($node, 'dtm worker', 'postgres'), $worker, 'the worker has not been replaced');
 
