@@ -45,7 +45,8 @@ static const PlanText plan_texts[DTM_NPLANS] = {
 		" CASE WHEN due IS NOT NULL AND " IS_FINAL " THEN (SELECT stuck FROM dtm.op "
 		"  WHERE op.id OPERATOR(pg_catalog.=) trans.id "
 		"  AND op.branch OPERATOR(pg_catalog.=) -2 "
-		"  AND op.status OPERATOR(pg_catalog.=) 'p'::pg_catalog.\"char\") END "
+		"  AND op.status OPERATOR(pg_catalog.=) 'p'::pg_catalog.\"char\") END, "
+		" created_at "
 		"FROM dtm.trans WHERE gid OPERATOR(pg_catalog.=) $1",
 		1, {TEXTOID}
 	},
@@ -426,6 +427,7 @@ find_by_statement(const text *gid, DtmLook look, DtmFound *found)
 	found->can_be_asked = DatumGetBool(dtm_api_value(10, &isnull)) && !isnull;
 	found->ending_pending = DatumGetBool(dtm_api_value(11, &isnull));
 	found->ending_stuck = DatumGetBool(dtm_api_value(12, &isnull)) && !isnull;
+	found->created_at = DatumGetTimestampTz(dtm_api_value(13, &isnull));
 	SPI_freetuptable(SPI_tuptable);
 	return true;
 }

@@ -99,6 +99,7 @@ typedef struct DtmFound
 	bool		ending_stuck;	/* and people have been told so */
 	char	   *reason;			/* NULL: none */
 	bytea	   *digest;			/* NULL: none */
+	TimestampTz created_at;
 } DtmFound;
 
 typedef enum DtmRight

@@ -53,6 +53,7 @@ static int64 carry_out(Command command, text *gid, const char *reason);
 DTM_NORETURN static void is_for_its_client(Command command, const text *gid);
 static Verdict judge(Command command, const DtmFound *found);
 static bool has_just_ended(const text *gid, const DtmFound *found);
+static bool ends(Command command, const DtmFound *found);
 static uint64 change(Command command, const DtmFound *found,
 					 const char *reason);
 static text *given_gid(FunctionCallInfo fcinfo);
@@ -181,7 +182,10 @@ carry_out(Command command, text *gid, const char *reason)
 		if (change(command, &found, reason) > 0)
 		{
 			DTM_POINT("backend-command-written");
-			dtm_pending_add(found.id);
+			if (ends(command, &found))
+				dtm_pending_ended(found.id, DTM_FAILED, found.created_at);
+			else
+				dtm_pending_add(found.id);
 			if (command == SUBMIT)
 				dtm_notice_if_idle();
 			else
@@ -263,6 +267,25 @@ has_just_ended(const text *gid, const DtmFound *found)
 	return true;
 }
 
+/* Does it have its final status by this? It was judged to be a change. */
+static bool
+ends(Command command, const DtmFound *found)
+{
+	switch (command)
+	{
+		case ABORT:
+			/* Only what nobody was called for can end at once. */
+			return found->status == DTM_PREPARED &&
+				(found->mode == DTM_SAGA || found->mode == DTM_MSG);
+		case FORCE_STOP:
+			return !dtm_status_is_final(found->status);
+		case SUBMIT:
+		case RETRY_NOW:
+			return false;
+	}
+	return false;
+}
+
 static uint64
 change(Command command, const DtmFound *found, const char *reason)
 {
@@ -280,16 +303,14 @@ change(Command command, const DtmFound *found, const char *reason)
 			}
 		case ABORT:
 			{
-				/* Only what nobody was called for can end at once. */
-				bool		ends = found->status == DTM_PREPARED &&
-					(found->mode == DTM_SAGA || found->mode == DTM_MSG);
-				Datum		to = CharGetDatum(ends ? DTM_FAILED : DTM_ABORTING);
+				bool		fails = ends(command, found);
+				Datum		to = CharGetDatum(fails ? DTM_FAILED : DTM_ABORTING);
 				Datum		why = CStringGetTextDatum(reason != NULL ? reason :
 													  "aborted by its user");
 				Datum		values[] = {id, from, to, now, now, why};
 
 				return dtm_api_lookup(DTM_PLAN_ABORT, values,
-									  ends ? NULL : "    n ");
+									  fails ? NULL : "    n ");
 			}
 		case RETRY_NOW:
 			{
@@ -326,7 +347,7 @@ dtm_write_outcome(const DtmFound *found, DtmStatus outcome, const char *reason)
 					   reason == NULL ? "    n" : NULL) == 0)
 		return false;
 	DTM_POINT("backend-command-written");
-	dtm_pending_add(found->id);
+	dtm_pending_ended(found->id, outcome, found->created_at);
 	return true;
 }
 

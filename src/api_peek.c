@@ -83,4 +83,5 @@ read_row(Relation trans, HeapTuple row, DtmFound *found)
 	value = heap_getattr(row, reason, desc, &isnull);
 	found->reason = isnull ? NULL : TextDatumGetCString(value);
 	found->digest = NULL;
+	found->created_at = 0;
 }

@@ -192,7 +192,7 @@ dtm_store_start(int64 id, const DtmStep *steps, int nsteps)
 {
 	dtm_store_steps(id, 0, steps, nsteps);
 	DTM_POINT("backend-after-insert");
-	dtm_pending_add(id);
+	dtm_pending_begun(id);
 }
 
 void
@@ -231,7 +231,7 @@ dtm_begin_or_find(const DtmApi *api, const DtmStart *start, DtmFound *found)
 		if (id != 0)
 		{
 			check_rights(api, start);
-			dtm_pending_add(id);
+			dtm_pending_begun(id);
 			return id;
 		}
 		if (dtm_api_find(api, start->gid, DTM_RIGHT_NONE, DTM_LOOK_LATEST,

@@ -59,7 +59,6 @@ static void call_returned(DtmTrans *trans, int branch, DtmPhase phase,
 static void count_answer(DtmAnswer answer);
 static void hurry_queued(DtmTrans *trans);
 static void apply(DtmHeld *held, DtmEvent *event);
-static void was_ended(DtmHeld *held);
 static void take_back_waiting(DtmHeld *held);
 static void withdraw_queued(DtmHeld *held, DtmPhase phase, DtmTime now);
 static bool withdraw_waiting(DtmHeld *held, int branch, DtmPhase phase);
@@ -156,7 +155,6 @@ dtm_carry_take(const DtmLoaded *loaded, DtmTime now)
 
 	trans->resumed = trans->id <= resumed_below;
 	held = dtm_workset_add(loaded);
-	dtm_count(shard, DTM_COUNT_LOADED, 1);
 	event = new_event(DTM_EVENT_LOADED, now);
 	apply(held, &event);
 
@@ -338,8 +336,9 @@ apply(DtmHeld *held, DtmEvent *event)
 			dtm_carry_finish(held); /* by its ending */
 		else
 		{
+			/* By a user, or a workflow's client, who has counted it (pending.c). */
 			if (!was_final)
-				was_ended(held);
+				dtm_outcome_broadcast(held->id);
 			dtm_carry_let_go(held);
 		}
 		return;
@@ -347,7 +346,7 @@ apply(DtmHeld *held, DtmEvent *event)
 	if (dtm_status_is_final(trans->stored_status) && !was_final)
 	{
 		/* Only its ending is called now. */
-		was_ended(held);
+		dtm_outcome_broadcast(held->id);
 		dtm_calls_forget_branches(trans);
 	}
 	dtm_workset_reschedule(held);
@@ -381,15 +380,6 @@ apply(DtmHeld *held, DtmEvent *event)
 
 	if (trans->status == DTM_ABORTING && before != DTM_ABORTING)
 		withdraw_queued(held, dtm_deciding_phase(trans->mode), event->now);
-}
-
-/* By a user, or, which is how they come to an end, by the client of a workflow. */
-static void
-was_ended(DtmHeld *held)
-{
-	if (held->trans->mode == DTM_WORKFLOW)
-		count_outcome(held);
-	dtm_outcome_broadcast(held->id);
 }
 
 /* Calls that wait for a new status to be durable, which it will never be. */

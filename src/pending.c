@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "debug_point.h"
 #include "pending.h"
@@ -28,6 +29,8 @@ typedef struct PendingId
 {
 	int64		id;
 	SubTransactionId subxact;	/* the one that must not abort */
+	DtmCounter	counts_as;		/* DTM_NCOUNTERS: nothing that is counted */
+	int64		latency;		/* from begin to end, if it has ended */
 } PendingId;
 
 static PendingId *pending;		/* in TopTransactionContext */
@@ -35,7 +38,9 @@ static int64 *to_send;			/* the same capacity: COMMIT cannot allocate */
 static int	npending;
 static int	capacity;
 
+static void add(int64 id, DtmCounter counts_as, int64 latency);
 static void at_xact_end(XactEvent event, void *arg);
+static void count_pending(void);
 static void at_subxact_end(SubXactEvent event, SubTransactionId mine,
 						   SubTransactionId parent, void *arg);
 static void forget_pending(void);
@@ -50,10 +55,30 @@ dtm_pending_install(void)
 void
 dtm_pending_add(int64 id)
 {
+	add(id, DTM_NCOUNTERS, 0);
+}
+
+void
+dtm_pending_begun(int64 id)
+{
+	add(id, DTM_COUNT_BEGUN, 0);
+}
+
+void
+dtm_pending_ended(int64 id, DtmStatus outcome, TimestampTz created_at)
+{
+	add(id, outcome == DTM_SUCCEED ? DTM_COUNT_SUCCEEDED : DTM_COUNT_FAILED,
+		Max(GetCurrentTimestamp() - created_at, 0));
+}
+
+static void
+add(int64 id, DtmCounter counts_as, int64 latency)
+{
 	/* Visible must mean durable: branches may be called because of this. */
 	ForceSyncCommit();
 
-	if (npending > 0 && pending[npending - 1].id == id &&
+	if (counts_as == DTM_NCOUNTERS &&
+		npending > 0 && pending[npending - 1].id == id &&
 		pending[npending - 1].subxact == GetCurrentSubTransactionId())
 		return;
 
@@ -79,6 +104,8 @@ dtm_pending_add(int64 id)
 	}
 	pending[npending].id = id;
 	pending[npending].subxact = GetCurrentSubTransactionId();
+	pending[npending].counts_as = counts_as;
+	pending[npending].latency = latency;
 	npending++;
 }
 
@@ -102,6 +129,7 @@ at_xact_end(XactEvent event, void *arg)
 			if (npending > 0)
 			{
 				DTM_POINT("backend-after-commit");
+				count_pending();
 				for (int i = 0; i < npending; i++)
 					to_send[i] = pending[i].id;
 				dtm_shmem_send(MyDatabaseId, to_send, npending);
@@ -116,6 +144,8 @@ at_xact_end(XactEvent event, void *arg)
 		case XACT_EVENT_PREPARE:
 			if (npending > 0)
 				DTM_POINT("backend-after-prepare");
+			/* Whoever commits it knows nothing of it; few are rolled back. */
+			count_pending();
 			forget_pending();
 			break;
 		case XACT_EVENT_ABORT:
@@ -143,6 +173,23 @@ at_subxact_end(SubXactEvent event, SubTransactionId mine,
 	{
 		for (int i = npending - 1; i >= 0 && pending[i].subxact >= mine; i--)
 			pending[i].subxact = parent;
+	}
+}
+
+/* Counters are atomic; a shard that has no worker yet counts nothing. */
+static void
+count_pending(void)
+{
+	for (int i = 0; i < npending; i++)
+	{
+		DtmShard   *shard = pending[i].counts_as == DTM_NCOUNTERS ? NULL
+			: dtm_shard_of(MyDatabaseId, pending[i].id);
+
+		if (shard == NULL)
+			continue;
+		dtm_count(shard, pending[i].counts_as, 1);
+		if (pending[i].latency > 0)
+			dtm_count(shard, DTM_COUNT_LATENCY_US, pending[i].latency);
 	}
 }
 

@@ -7,6 +7,10 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
+
+#include "trans.h"
+
 /* Callbacks, once, from _PG_init. */
 extern void dtm_pending_install(void);
 
@@ -15,6 +19,14 @@ extern void dtm_pending_install(void);
  * commit is forced to be synchronous, and then the worker hears of it.
  */
 extern void dtm_pending_add(int64 id);
+
+/*
+ * The same, and dtm.stats counts it. Only by this is it counted once: the worker
+ * may take up the same transaction often, or never hear of one that has ended.
+ */
+extern void dtm_pending_begun(int64 id);
+extern void dtm_pending_ended(int64 id, DtmStatus outcome,
+							  TimestampTz created_at);
 
 /* Has the current transaction (not yet committed) changed it? */
 extern bool dtm_pending_contains(int64 id);

@@ -16,7 +16,7 @@
 /* Counters since the server started, one set per shard. */
 typedef enum DtmCounter
 {
-	DTM_COUNT_LOADED,			/* transactions taken up */
+	DTM_COUNT_BEGUN,
 	DTM_COUNT_SUCCEEDED,
 	DTM_COUNT_FAILED,
 	DTM_COUNT_CALLS,

@@ -67,6 +67,19 @@ sub resuming
 	return "SELECT $columns FROM dtm.branches WHERE gid = '$gid' AND branch_id = '00'";
 }
 
+# Its client shall be called now, not when it has been silent for long enough. Should
+# the server just be dying, then once it is there again; if it has ended, never mind.
+sub hurry
+{
+	my ($gid) = @_;
+
+	return wait_until("retry_now of $gid", sub {
+		my ($rc, $out, $err) = eval { $node->psql('postgres', "SELECT dtm.retry_now('$gid')") };
+
+		return defined $rc && ($rc == 0 || $err =~ /cannot retry /);
+	});
+}
+
 # The application: an ordinary role, one process that serves, others that execute.
 
 sql(<<'SQL');
@@ -164,6 +177,7 @@ $stub->program('/slow-down', { hold => 1 }, { status => 200 });
 	kill('KILL', $client->{pid}, $server_pid);
 	outcome($client);
 	{ local $SIG{PIPE} = 'IGNORE'; local $?; close($server); }
+	hurry('down');
 	wait_for($node, resuming('down', 'attempts >= 3'), 't');
 	like(sql(resuming('down', 'last_error')), qr/refused|connect/, 'nobody answers: it is called again');
 	$url = serve();
@@ -230,8 +244,24 @@ is(sql(prepare('stuck', '/stuck')), '2', 'it comes back by itself');
 wait_for($node, resuming('stuck', q(attempts >= 1)), 't');
 $stub->wait_calls('/stuck', $calls + 2);
 pass('and falls silent: called when its time is over, not in an hour');
-set_conf($node, 'dtm.max_retry_interval' => '400ms');
 sql(finish('stuck', 'failed'));
+
+# Failures do not add up over its life: it answers, or its client comes back by itself,
+# and what failed before is forgotten. It has left memory by then, as the next call of
+# what is stuck is far away.
+$stub->program('/again', ({ status => 500 }) x 3, { status => 200 }, { status => 500 }, { hold => 1 }, { status => 200 });
+sql(prepare('again', '/again', q(timeout_to_fail => '1h', retry_limit => 2, retry_interval => '50ms')));
+sql(q(SELECT dtm.retry_now('again')));
+wait_for($node, resuming('again', q(attempts = 2 AND stuck AND next_attempt > now() + '30 min')), 't');
+is(sql(prepare('again', '/again')), '2', 'one that is stuck comes back by itself');
+wait_for($node, q(SELECT count(*) FROM dtm.stuck WHERE gid = 'again'), '0');
+pass('and is not shown as stuck');
+sql(q(SELECT dtm.retry_now('again')));
+$stub->wait_calls('/again', 6);
+is(sql(resuming('again', q(attempts || ' ' || stuck))), '5 false', 'an error, an answer, an error: none makes it stuck');
+sql(finish('again', 'succeed'));
+$stub->release('/again');
+set_conf($node, 'dtm.max_retry_interval' => '400ms');
 
 # The lease: who tells of itself is not called, who does not is.
 
@@ -272,7 +302,7 @@ sub sign
 	my @signs = sign($session, 'slow', prepare('slow', '/slow', q(timeout_to_fail => '1s')));
 	my $fell_silent = sub { my $last = resumes('slow')->[-1]; return $last && $last->{began} >= $signs[-1]{deadline}; };
 
-	for my $n (1 .. 12)
+	for my $n (1 .. 8)
 	{
 		sleep(0.2);				# it works
 		push @signs, sign($session, 'slow', record('slow', sprintf('%02d', $n)));
@@ -284,7 +314,7 @@ sub sign
 	# Its transaction is still open: it will tell of itself when that commits.
 	$session->query_safe(prepare('open', '/open', q(timeout_to_fail => '300ms')));
 	$session->query_safe('BEGIN; ' . record('open', '01'));
-	wait_for($node, q(SELECT clock_timestamp() > deadline + '1s' FROM dtm.transactions WHERE gid = 'open'), 't');
+	wait_for($node, q(SELECT clock_timestamp() > deadline + '500ms' FROM dtm.transactions WHERE gid = 'open'), 't');
 	is_deeply(resumes('open'), [], 'nor one whose transaction is still open');
 	$session->query_safe(finish('open', 'succeed') . '; COMMIT');
 	$session->quit;
@@ -297,7 +327,8 @@ $stub->program('/late', { hold => 1 }, { status => 200 });
 {
 	my $session = $node->background_psql('postgres');
 
-	sql(prepare('late', '/late', q(timeout_to_fail => '3s', request_timeout => '1500ms')));
+	sql(prepare('late', '/late', q(timeout_to_fail => '3s', request_timeout => '1s')));
+	hurry('late');
 	$stub->wait_calls('/late', 1);
 	my @signs = sign($session, 'late', prepare('late', '/late'));
 
@@ -333,6 +364,23 @@ sql(q(SELECT dtm.force_stop('long', 'enough')));
 is(sql(q(SELECT dtm.wait('long', '20s'))), 'failed', 'force_stop ends it');
 is((error_of(record('long', '05')))[0], 'DT412', 'and its client is told');
 is((error_of(finish('long', 'succeed')))[0], 'DT412', 'whatever it says');
+
+# Work stops and goes on, and the worker has forgotten that its call is under way.
+
+$stub->program('/twice', { hold => 1 }, { status => 200 });
+sql(prepare('twice', '/twice', q(timeout_to_fail => '10ms')));
+$stub->wait_calls('/twice', 1);
+set_conf($node, 'dtm.enabled' => 'off');
+wait_for($node, q(SELECT query FROM pg_stat_activity WHERE backend_type = 'dtm worker'), 'idle: dtm.enabled is off');
+set_conf($node, 'dtm.enabled' => 'on');
+wait_for($node, resuming('twice', 'last_error'), 'an earlier call has not ended yet');
+sql(q(SELECT dtm.retry_now('twice')));
+wait_for($node, q(SELECT clock_timestamp() > deadline + '300ms' FROM dtm.transactions WHERE gid = 'twice'), 't');
+is(scalar @{ resumes('twice') }, 1, 'dtm.enabled off and on: there is no second call beside the first');
+$stub->release('/twice');
+$stub->wait_calls('/twice', 2);
+cmp_ok(resumes('twice')->[1]{began}, '>=', resumes('twice')->[0]{ended}, 'but when that has ended');
+sql(finish('twice', 'succeed'));
 
 # Its ending: a statement that runs when it has ended, whoever is being called then.
 
@@ -392,6 +440,7 @@ $stub->release('/ending');
 
 $stub->program('/dies', { hold => 1 }, { status => 200 });
 sql(prepare('dies', '/dies', q(timeout_to_fail => '3s')));
+hurry('dies');
 $stub->wait_calls('/dies', 1);
 sql(prepare('dies', '/dies'));
 {
@@ -429,7 +478,9 @@ SKIP:
 			my $token = arm_point($node, $point, 'self');
 			kill('KILL', $client->{pid});
 			outcome($client);
+			hurry($gid) if $point =~ /^worker/;
 			wait_point($node, $token);
+			hurry($gid);
 			wait_for($node, "SELECT dtm.status('$gid')", $refused ? 'failed' : 'succeed');
 			$stub->release("/$gid");
 			is(done($gid), $refused ? '01 action,01 rollback,04 action,04 rollback' : '01 action,01 commit,04 action,04 commit',
@@ -451,6 +502,24 @@ SKIP:
 	wait_for($node, resuming('answered', 'attempts > 0'), 't');
 	cmp_ok(scalar @{ resumes('answered') }, '>=', 2, 'killed with an answer that says nothing: called again');
 	sql(finish('answered', 'succeed'));
+}
+
+# Each is counted once, at its beginning and at its end, though the worker takes it up
+# many times, or never: those whose time is not near are not in memory.
+
+{
+	my $counted = q(SELECT begun, succeeded, failed FROM dtm.stats);
+	my ($begun, $succeeded, $failed) = split /\|/, sql($counted);
+
+	sql(prepare("count-$_", '/never', q(timeout_to_fail => '1h'))) for 1 .. 3;
+	sql(record('count-1', "0$_")) for 1 .. 3;
+	sql(prepare('count-1', '/never'));
+	sql(finish('count-1', 'succeed') . '; ' . finish('count-1', 'succeed'));
+	sql(finish('count-1', 'succeed'));
+	sql(finish('count-2', 'failed'));
+	sql(q(SELECT dtm.force_stop('count-3')));
+	sql('BEGIN; SAVEPOINT s; ' . prepare('count-4', '') . '; ' . finish('count-4', 'succeed') . '; ROLLBACK TO s; COMMIT');
+	is(sql($counted), sprintf('%d|%d|%d', $begun + 3, $succeeded + 1, $failed + 2), 'stats count each once');
 }
 
 # What it leaves behind
