@@ -835,7 +835,7 @@ CREATE FUNCTION dtm.run_branch(trans_type text, gid text, branch_id text, op tex
 RETURNS jsonb
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'dtm_run_branch';
 COMMENT ON FUNCTION dtm.run_branch(text, text, text, text, text, jsonb, integer, text, boolean) IS
-'What dtm on another server calls here for an address sql://server/schema.function: dtm.barrier and then, unless that says no, function(payload), both in the calling transaction and with the rights of the caller. The first four arguments are those of dtm.barrier. function: schema.function, with one argument of type jsonb. timeout_ms: milliseconds that it may take; NULL: no limit but statement_timeout. traceparent: dtm.traceparent while it runs. keep_result: return what the function returns, as jsonb; else NULL, as after a repeat. Errors: DT409 and DT425 as raised by the function; 22023 an argument is not usable; 42883 there is no such function; 57014 it took too long.';
+'What dtm on another server calls here for an address sql://server/schema.function: dtm.barrier and then, unless that says no, function(payload), both in the calling transaction and with the rights of the caller. The first four arguments are those of dtm.barrier. function: schema.function, with one argument of type jsonb. timeout_ms: milliseconds that it may take; NULL: no limit but statement_timeout. traceparent: dtm.traceparent while it runs. keep_result: return what the function returns, as jsonb; else NULL, as after a repeat, or, with a warning DT413, when that has no JSON or one of more than 2 MB. Errors: DT409 and DT425 as raised by the function; 22023 an argument is not usable; 42883 there is no such function; 57014 it took too long.';
 
 --
 -- Administration
