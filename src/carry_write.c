@@ -4,7 +4,9 @@
  * Decisions are written at once and synchronously; marks and schedules may
  * wait a moment for company, and may be lost. If a commit fails, each of its
  * transactions is written by itself, so that the one which cannot be written
- * delays nobody; that one is tried again with growing pauses. A result that a
+ * delays nobody; that one is tried again with growing pauses. Neither does one
+ * whose row of dtm.op an executor holds, which is about to commit: user's code
+ * may run in that commit, so it is waited for only a moment. A result that a
  * branch has given is written like a decision: a later branch may be told it,
  * and whoever is asked once more need not give it again.
  *
@@ -14,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -30,6 +33,12 @@
 #define ROW_IS_HELD_PAUSE (100 * DTM_MS)
 #define FIRST_WRITE_PAUSE DTM_SECOND
 #define LONGEST_WRITE_PAUSE (10 * DTM_SECOND)
+
+/* How long an executor's commit is waited for, ms: by all, and by one alone. */
+#define BATCH_LOCK_TIMEOUT 200
+#define ONE_LOCK_TIMEOUT 50
+/* So often in a row at most; then executors are looked after first. */
+#define MAX_LOCK_WAITS 20
 
 /* What one commit writes. */
 typedef struct Batch
@@ -57,7 +66,7 @@ static void collect(Batch *batch, DtmTime now);
 static void allocate_batch(Batch *batch, int n);
 static void add_to_batch(Batch *batch, DtmHeld *held);
 static void add_op(Batch *batch, DtmTrans *trans, int branch, DtmPhase phase);
-static bool write_batch(Batch *batch, int *sqlstate);
+static bool write_batch(Batch *batch, int lock_timeout_ms, int *sqlstate);
 static void write_each(Batch *batch, DtmTime now);
 static bool is_resource_error(int sqlstate);
 static void after_failure(DtmHeld *held, DtmTime now);
@@ -99,7 +108,7 @@ dtm_carry_write(DtmTime now)
 	collect(&batch, now);
 	if (batch.nheld > 0)
 	{
-		if (write_batch(&batch, &sqlstate))
+		if (write_batch(&batch, BATCH_LOCK_TIMEOUT, &sqlstate))
 			after_commit(&batch, now);
 		else if (batch.nheld == 1 || is_resource_error(sqlstate))
 		{
@@ -210,7 +219,7 @@ add_op(Batch *batch, DtmTrans *trans, int branch, DtmPhase phase)
 }
 
 static bool
-write_batch(Batch *batch, int *sqlstate)
+write_batch(Batch *batch, int lock_timeout_ms, int *sqlstate)
 {
 	MemoryContext before = CurrentMemoryContext;
 	volatile bool written = false;
@@ -221,18 +230,23 @@ write_batch(Batch *batch, int *sqlstate)
 	PG_TRY();
 	{
 		dtm_store_begin();
+		dtm_store_limit_waits(lock_timeout_ms);
 		if (batch->nchanges > 0)
 			dtm_store_change(batch->changes, batch->nchanges);
 		DTM_POINT("worker-change-written");
 		if (batch->nops > 0)
 			dtm_store_ops(batch->ops, batch->nops);
+		/* A wait that was over too late must not disturb the commit. */
+		CHECK_FOR_INTERRUPTS();
 		dtm_store_commit(batch->decision);
 		written = true;
 	}
 	PG_CATCH();
 	{
 		*sqlstate = geterrcode();
-		EmitErrorReport();
+		/* That a row is held is no fault: it is only tried again. */
+		if (*sqlstate != ERRCODE_LOCK_NOT_AVAILABLE)
+			EmitErrorReport();
 		FlushErrorState();
 		dtm_store_abort();
 	}
@@ -243,21 +257,33 @@ write_batch(Batch *batch, int *sqlstate)
 	return written;
 }
 
-/* One of them cannot be written, and must not keep the others from it. */
+/*
+ * One of them cannot be written, and must not keep the others from it. What is
+ * left when too many were held stays as it is, for the next round.
+ */
 static void
 write_each(Batch *batch, DtmTime now)
 {
+	int			lock_waits = 0;
+
 	for (int i = 0; i < batch->nheld; i++)
 	{
 		Batch		one = {0};
-		int			sqlstate;
+		int			sqlstate = 0;
 
+		if (lock_waits == MAX_LOCK_WAITS)
+		{
+			urgent = true;
+			break;
+		}
 		allocate_batch(&one, 1);
 		add_to_batch(&one, batch->held[i]);
-		if (write_batch(&one, &sqlstate))
+		if (write_batch(&one, ONE_LOCK_TIMEOUT, &sqlstate))
 			after_commit(&one, now);
 		else
 			after_failure(batch->held[i], now);
+		if (sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
+			lock_waits++;
 	}
 }
 

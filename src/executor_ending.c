@@ -176,6 +176,7 @@ run_statement(const DtmExecutorJob *job, const Ending *ending)
 				 errmsg("the statement cannot be run here: %s",
 						SPI_result_code_string(rc))));
 	dtm_executor_run_deferred_triggers();
+	dtm_executor_close_held_cursors();
 	DtmCurrentBranch.active = false;
 	debug_query_string = NULL;
 }

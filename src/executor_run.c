@@ -24,8 +24,12 @@
  *								Only if the action, the try, was ours to call.
  *
  * The op's row is written last, after deferred triggers have run, so its lock
- * is held for no longer than a commit: the worker, which writes rows of failed
- * attempts (and leaves alone what has succeeded), never waits for a function.
+ * is held for no longer than a commit. User's code can run even there: a cursor
+ * WITH HOLD is filled by the commit, so what is left of them is closed; a trigger
+ * may defer itself again. So the timeout holds until all such code has ended,
+ * just before the commit record is written. The worker, which writes rows of
+ * failed attempts (and leaves alone what has succeeded), waits for this lock
+ * only a moment (carry_write.c).
  *
  * The function runs with the identity that the process really has; only the
  * statements on dtm's own tables are lifted above it, one by one.
@@ -50,6 +54,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timeout.h"
@@ -116,6 +121,7 @@ DtmBranchContext DtmCurrentBranch;
 static CallPlan call_plans[MAX_PLANS];
 static int	ncall_plans;
 
+static void end_timeout(XactEvent event, void *arg);
 static int	run_once(const DtmExecutorJob *job, TimestampTz deadline,
 					 DtmExecutorResult *result);
 static bool run_branch(const DtmExecutorJob *job, DtmExecutorResult *result);
@@ -146,10 +152,16 @@ static bool is_transient(int sqlstate);
 void
 dtm_executor_run(const DtmExecutorJob *job, DtmExecutorResult *result)
 {
+	static bool prepared = false;
 	TimestampTz deadline = 0;
 	int			sqlstate;
 	int			tries = 0;
 
+	if (!prepared)
+	{
+		RegisterXactCallback(end_timeout, NULL);
+		prepared = true;
+	}
 	if (job->timeout_ms > 0)
 		deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 											   Min(job->timeout_ms, INT_MAX));
@@ -159,6 +171,20 @@ dtm_executor_run(const DtmExecutorJob *job, DtmExecutorResult *result)
 		sqlstate = run_once(job, deadline, result);
 	} while (is_transient(sqlstate) && ++tries < MAX_TRIES &&
 			 (deadline == 0 || GetCurrentTimestamp() < deadline));
+}
+
+/*
+ * No more code of a user runs in this transaction. A cancel that has come counts
+ * as if it had come before; one that comes later would end the wait for a
+ * synchronous standby, and so undo what was promised.
+ */
+static void
+end_timeout(XactEvent event, void *arg)
+{
+	if (event != XACT_EVENT_PRE_COMMIT)
+		return;
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	CHECK_FOR_INTERRUPTS();
 }
 
 /* Returns 0 or the SQLSTATE of the error that the result describes. */
@@ -194,14 +220,15 @@ run_once(const DtmExecutorJob *job, TimestampTz deadline,
 		SPI_finish();
 		PopActiveSnapshot();
 
-		/* From here on it succeeds, or is killed. */
-		disable_timeout(STATEMENT_TIMEOUT, false);
 		CHECK_FOR_INTERRUPTS();
 		DTM_POINT("executor-before-commit");
 		if (committed)
 			CommitTransactionCommand();
 		else
+		{
+			disable_timeout(STATEMENT_TIMEOUT, false);
 			AbortCurrentTransaction();
+		}
 		DTM_POINT("executor-after-commit");
 	}
 	PG_CATCH();
@@ -515,6 +542,7 @@ call_function(const DtmExecutorJob *job, BranchState *state)
 	if (state->keep_result)
 		state->result = dtm_first_value_as_json(&first, state->result_note);
 	dtm_executor_run_deferred_triggers();
+	dtm_executor_close_held_cursors();
 	DtmCurrentBranch.active = false;
 	debug_query_string = NULL;
 }
@@ -609,6 +637,30 @@ dtm_executor_run_deferred_triggers(void)
 	ConstraintsSetStmt *all_immediate = makeNode(ConstraintsSetStmt);
 
 	AfterTriggerSetState(all_immediate);
+}
+
+/*
+ * The commit would run their queries, for as long as they take, with the op's
+ * row locked; and nobody could read them, as the session is tidied up.
+ */
+void
+dtm_executor_close_held_cursors(void)
+{
+	static SPIPlanPtr plan;
+
+	execute_as_owner(&plan,
+					 "SELECT c.name FROM pg_catalog.pg_cursor() AS c"
+					 " WHERE c.is_holdable",
+					 0, NULL, NULL, NULL, SPI_OK_SELECT);
+	for (uint64 row = 0; row < SPI_processed; row++)
+	{
+		Portal		portal =
+			GetPortalByName(SPI_getvalue(SPI_tuptable->vals[row],
+										 SPI_tuptable->tupdesc, 1));
+
+		if (PortalIsValid(portal))
+			PortalDrop(portal, false);
+	}
 }
 
 static void

@@ -50,6 +50,7 @@ extern void dtm_executor_run(const DtmExecutorJob *job,
 /* May this process run what belongs to this role? If not, result says why. */
 extern bool dtm_executor_is_for(Oid owner, DtmExecutorResult *result);
 extern void dtm_executor_run_deferred_triggers(void);
+extern void dtm_executor_close_held_cursors(void);
 
 /* executor_ending.c: inside its transaction; false: roll it back. */
 extern bool dtm_executor_run_ending(const DtmExecutorJob *job,

@@ -29,6 +29,20 @@ dtm_store_begin(void)
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
+/*
+ * Until the end of this transaction, whoever holds what we want is waited for
+ * no longer than this.
+ */
+void
+dtm_store_limit_waits(int timeout_ms)
+{
+	char		text[16];
+
+	snprintf(text, sizeof(text), "%d", timeout_ms);
+	(void) set_config_option("lock_timeout", text, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+}
+
 void
 dtm_store_commit(bool synchronous)
 {

@@ -17,6 +17,9 @@
 
 extern void dtm_store_begin(void);
 
+/* In this transaction no lock is waited for longer: 55P03 then. */
+extern void dtm_store_limit_waits(int timeout_ms);
+
 /* Synchronous when anything in it is a decision; else it may be lost. */
 extern void dtm_store_commit(bool synchronous);
 extern void dtm_store_abort(void);

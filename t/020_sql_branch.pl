@@ -239,6 +239,60 @@ SKIP:
 	}
 }
 
+# User's code within the commit, when the op's row is locked: nobody waits for it
+
+$node->safe_psql('postgres', <<'SQL');
+SET ROLE shop;
+CREATE SEQUENCE shop.tries;
+CREATE TABLE shop.late (n int);
+CREATE FUNCTION shop.later() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	IF NEW.n = 0 THEN
+		SET CONSTRAINTS ALL DEFERRED;
+		INSERT INTO shop.late VALUES (1);
+	ELSE
+		PERFORM pg_sleep(600);
+	END IF;
+	RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER later AFTER INSERT ON shop.late DEFERRABLE INITIALLY DEFERRED
+	FOR EACH ROW EXECUTE FUNCTION shop.later();
+-- Earlier failures are what the worker writes meanwhile.
+CREATE FUNCTION shop.defers(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+	IF nextval('shop.tries') <> 4 THEN RAISE EXCEPTION 'not yet'; END IF;
+	INSERT INTO shop.late VALUES (0);
+END $$;
+CREATE FUNCTION shop.hoards(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+	EXECUTE 'DECLARE hoard CURSOR WITH HOLD FOR SELECT pg_sleep(600)';
+	EXECUTE 'DECLARE other CURSOR FOR SELECT 1';
+END $$;
+SQL
+my $in_commit = q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'dtm executor' AND wait_event = 'PgSleep'};
+
+saga('shop', 'hoards', q{request_timeout => '300s'}, [ 'sql:shop.hoards', '', '{}' ]);
+wait_status($node, 'hoards', 'succeed');
+is($node->safe_psql('postgres', q{SELECT attempts, last_error FROM dtm.branches WHERE gid = 'hoards' AND op = 'action'}),
+	'1|', 'a cursor that would be filled by the commit is not');
+
+saga('shop', 'defers', q{retry_interval => '1ms', request_timeout => '300s'}, [ 'sql:shop.defers', '', '{}' ]);
+wait_for($node, $in_commit, '1');
+$node->safe_psql('postgres', q{SET SESSION AUTHORIZATION strict; SET default_transaction_read_only = off; SET statement_timeout = 0;
+	SELECT dtm.saga('strict-' || i, ARRAY[dtm.step('')]) FROM generate_series(1, 5) AS i});
+wait_status($node, "strict-$_", 'succeed') for 1 .. 5;
+is($node->safe_psql('postgres', $in_commit), '1', 'a trigger keeps on being deferred: others do not wait for that');
+my $sleeper = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'dtm executor' AND wait_event = 'PgSleep'});
+is($node->safe_psql('postgres', "SELECT pg_cancel_backend($sleeper)"), 't', 'somebody cancels it');
+wait_for($node, q{SELECT last_error FROM dtm.branches WHERE gid = 'defers' AND op = 'action'}, 'P0001: not yet');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM shop.late'), '0', 'nothing of it has happened');
+unlike(slurp_file($node->logfile), qr/lock timeout/, 'that a row was held is not an error');
+$node->safe_psql('postgres', q{SELECT dtm.abort('defers')});
+wait_status($node, 'defers', 'failed');
+
+$node->safe_psql('postgres', q{ALTER SEQUENCE shop.tries RESTART 4});
+saga('shop', 'defers-2', q{retry_interval => '1h', request_timeout => '300ms'}, [ 'sql:shop.defers', '', '{}' ]);
+wait_for($node, q{SELECT last_error FROM dtm.branches WHERE gid = 'defers-2' AND op = 'action'}, 'no answer within 300 ms');
+$node->safe_psql('postgres', q{SELECT dtm.abort('defers-2')});
+wait_status($node, 'defers-2', 'failed');
+
 # Killed at every point: the effect is there exactly once
 
 SKIP:
