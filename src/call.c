@@ -14,6 +14,7 @@
 
 #include "attempts.h"
 #include "call.h"
+#include "call_ending.h"
 #include "call_forgotten.h"
 #include "call_request.h"
 #include "debug_point.h"
@@ -50,7 +51,7 @@ static void drive_remote(DtmTime now);
 static void start_remote(DtmCall *call, DtmTime now);
 static void drive_sql(DtmTime now);
 static void start_sql(DtmCall *call, DtmTime now);
-static void describe_ending(const DtmTrans *trans, DtmExecutorJob *job);
+static void give_up_ending(DtmCall *call, DtmTime now);
 static void give_up(DtmCall *call, const char *error, DtmTime now);
 static void end_call(DtmCall *call, DtmTargets *targets,
 					 const DtmCallEnd *end, DtmTime now);
@@ -199,6 +200,8 @@ dtm_call_start(DtmTrans *trans, int branch, DtmPhase phase)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	}
+	if (branch == DTM_ENDING)
+		dtm_ending_waits(call, GetCurrentTimestamp());
 }
 
 void
@@ -287,6 +290,7 @@ void
 dtm_calls_clock_set_back(DtmTime now)
 {
 	executors_from = 0;
+	dtm_endings_clock_set_back(now);
 	dtm_targets_clock_set_back(http_targets, now);
 	dtm_targets_clock_set_back(remote_targets, now);
 }
@@ -519,6 +523,7 @@ drive_sql(DtmTime now)
 		end_call(call, sql_targets, &end, now);
 	}
 
+	dtm_endings_give_up(now, give_up_ending);
 	while (now >= executors_from)
 	{
 		DtmWaiting *next = dtm_targets_next(sql_targets, now);
@@ -542,10 +547,11 @@ start_sql(DtmCall *call, DtmTime now)
 	char		key[32];
 
 	if (call->branch == DTM_ENDING)
-		describe_ending(call->trans, &job);
+		dtm_describe_ending(call->trans, &job);
 	call->executor = dtm_executor_start(call->trans->owner, &job, error);
 	if (call->executor >= 0)
 	{
+		dtm_ending_waits_no_more(call);
 		dlist_push_tail(&with_executor, &call->node);
 		DTM_POINT("worker-job-given");
 		return;
@@ -567,26 +573,6 @@ start_sql(DtmCall *call, DtmTime now)
 				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 }
 
-/* What makes an end durable, and under which condition. */
-static void
-describe_ending(const DtmTrans *trans, DtmExecutorJob *job)
-{
-	const char *reason = trans->reason;
-	int			size;
-
-	job->from = trans->stored_status;
-	job->to = trans->ending_for;
-	/* Others may have added branches that we do not know of. */
-	job->nbranches = trans->stored_status == DTM_PREPARED && !trans->driven
-		? trans->nbranches : -1;
-	if (reason == NULL || job->from == job->to)
-		return;
-	size = strlen(reason);
-	if (size >= DTM_MAX_REASON)
-		size = pg_mbcliplen(reason, size, DTM_MAX_REASON - 1);
-	memcpy(job->reason, reason, size);
-}
-
 /*
  * No executor can be had. A branch can wait; but a statement must not keep a
  * status open: that it could not be run is a failed attempt.
@@ -603,6 +589,16 @@ give_up(DtmCall *call, const char *error, DtmTime now)
 		dtm_target_forget(sql_targets, &call->waiting);
 		end_call(call, sql_targets, &end, now);
 	}
+}
+
+static void
+give_up_ending(DtmCall *call, DtmTime now)
+{
+	char		error[DTM_MAX_ERROR];
+
+	snprintf(error, sizeof(error), "no executor was free within " INT64_FORMAT " ms",
+			 call->timeout);
+	give_up(call, error, now);
 }
 
 static void
@@ -731,6 +727,7 @@ static void
 free_call(DtmCall *call)
 {
 	dtm_forgotten_ended(call);
+	dtm_ending_waits_no_more(call);
 	if (call->trans != NULL)
 		dtm_op_of(call->trans, call->branch, call->phase)->call = NULL;
 	MemoryContextDelete(call->context);
@@ -756,6 +753,7 @@ dtm_calls_timeout(DtmTime now)
 	DtmTime		wake = Min(dtm_targets_wake(http_targets),
 						   dtm_targets_wake(remote_targets));
 
+	wake = Min(wake, dtm_endings_wake());
 	if (starts_left)
 		return 0;
 	if (remote_timeout >= 0)

@@ -37,6 +37,8 @@ typedef struct DtmCall
 	int64		forgotten_id;	/* a workflow's, which left memory meanwhile; 0 */
 	int			executor;		/* SQL: the slot; -1: none yet */
 	DtmTime		give_up_at;		/* SQL: when waiting for one is an error; 0 */
+	bool		ending_waits;	/* call_ending.c: it has no executor yet */
+	dlist_node	ending_node;
 	dlist_node	node;			/* SQL: among those with an executor; or, of a
 								 * workflow, among those that were forgotten */
 } DtmCall;
