@@ -421,10 +421,12 @@ dtm_call_is_needless(const DtmTrans *trans, int branch, DtmPhase phase)
 	return address == NULL || address[0] == '\0';
 }
 
-/* 0: none */
+/* 0: none. It is for those who are asked whether to go on, not for what follows. */
 static int32_t
 limit_of(const DtmTrans *trans, int branch)
 {
+	if (branch == DTM_ENDING)
+		return 0;
 	if (branch >= 0 && trans->branches[branch].retry_limit > 0)
 		return trans->branches[branch].retry_limit;
 	return trans->retry_limit;

@@ -95,7 +95,15 @@ tried_in_vain(void)
 	delivered();
 	trans.retry_limit = 1;
 	ENDED(DTM_ANSWER_ERROR);
-	ok(ending->stuck && trans.status == DTM_SUCCEED, "a limit makes it stuck, and nothing else");
+	ok(!ending->stuck && trans.status == DTM_SUCCEED, "the limit of its branches is not its own");
+	is(ending->due, now + SECONDS(10), "it is tried again as soon as without one");
+	written();
+	for (int i = 0; i < 3; i++)
+	{
+		timer();
+		ENDED(DTM_ANSWER_ERROR);
+	}
+	ok(ending->stuck, "it is stuck as late as without one");
 }
 
 static void
