@@ -215,10 +215,15 @@ look_at_transactions(ReturnSetInfo *result)
 {
 	int64		n;
 
+	/* As dtm.stuck: not what is of no use any more, since it has ended. */
 	n = number("SELECT pg_catalog.count(DISTINCT t.id) FROM dtm.trans AS t "
 			   "JOIN dtm.op AS o ON o.id OPERATOR(pg_catalog.=) t.id "
 			   "WHERE t.due IS NOT NULL AND o.stuck "
-			   "AND o.status OPERATOR(pg_catalog.=) 'p'::pg_catalog.\"char\"");
+			   "AND o.status OPERATOR(pg_catalog.=) 'p'::pg_catalog.\"char\" "
+			   "AND CASE WHEN o.branch OPERATOR(pg_catalog.=) -1 "
+			   "THEN t.status OPERATOR(pg_catalog.=) 'p'::pg_catalog.\"char\" "
+			   "ELSE (o.branch OPERATOR(pg_catalog.=) -2) OPERATOR(pg_catalog.=) "
+			   "(t.status OPERATOR(pg_catalog.=) ANY ('{S,F}'::pg_catalog.\"char\"[])) END");
 	if (n > 0)
 		complain(result, psprintf(INT64_FORMAT " global transactions are stuck", n),
 				 "Something that must succeed has failed again and again. It is still retried, at the largest interval.",
