@@ -131,6 +131,18 @@ dtm_carry_take(const DtmLoaded *loaded, DtmTime now)
 		if (held->trans->stored_status == DTM_PREPARED &&
 			!held->trans->driven && held->trans->mode != DTM_WORKFLOW)
 		{
+			const DtmCall *ending = held->trans->ending.call;
+
+			/*
+			 * Its ending runs already, and finds by itself whether a branch
+			 * has joined: then this is read again.
+			 */
+			if (trans->status == DTM_PREPARED &&
+				ending != NULL && ending->waiting.in_flight)
+			{
+				MemoryContextDelete(loaded->context);
+				return;
+			}
 			/* Its row may still be held: not again before that time. */
 			trans->ending.due = held->trans->ending.due;
 			trans->ending_held = held->trans->ending_held;

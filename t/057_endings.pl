@@ -47,6 +47,7 @@ CREATE FUNCTION shop.maybe() RETURNS void LANGUAGE plpgsql SET search_path = sho
 $$ BEGIN PERFORM paid(); IF (SELECT broken FROM switch) THEN RAISE EXCEPTION 'out of paper'; END IF; END $$;
 CREATE FUNCTION shop.fine(payload jsonb) RETURNS void LANGUAGE sql AS $$ SELECT $$;
 CREATE FUNCTION shop.refuses(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM dtm.fail('no stock'); END $$;
+CREATE FUNCTION shop.naps(payload jsonb) RETURNS void LANGUAGE sql AS $$ SELECT pg_sleep(600) $$;
 CREATE PROCEDURE shop.pay() LANGUAGE sql AS $$ SELECT shop.paid() $$;
 CREATE PROCEDURE shop.commits() LANGUAGE plpgsql AS $$ BEGIN PERFORM shop.paid(); COMMIT; END $$;
 SQL
@@ -311,7 +312,37 @@ is_deeply($stub->calls('forced'), ['01 action'], 'nothing more was called');
 	$holder->query_safe('COMMIT');
 	is(outcome('joined'), "failed\n0|1", 'a branch joined meanwhile');
 	is_deeply($stub->calls('joined'), ['01 cancel'], 'and was cancelled');
+
+	# What is read again while its statement runs has no other executor run it.
+	my $locked = q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'dtm executor' AND wait_event_type = 'Lock'};
+
+	sql(q{INSERT INTO shop.orders VALUES ('again')});
+	$holder->query_safe(q{BEGIN; UPDATE shop.orders SET seen = 'held' WHERE gid = 'again'});
+	begin('again', "SELECT dtm.saga_begin('again', timeout_to_fail => '50ms', $both)");
+	wait_for($node, $locked, '1');
+	sql("SELECT dtm.saga_branch('again', '$ok')") for 1, 2;
+	saga('later', "timeout_to_fail => '1h'", $ok);
+	wait_status($node, 'later', 'succeed');
+	is(sql($locked), '1', 'read again: its statement runs once');
+	$holder->query_safe('COMMIT');
+	is(outcome('again'), "failed\n0|1", 'and for the branches that there are');
 	$holder->quit;
+}
+
+# Executors that are busy with something else do not keep a status open
+
+{
+	my $naps = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'dtm executor' AND wait_event = 'PgSleep'};
+
+	saga("nap-$_", "request_timeout => '300s'", 'sql:shop.naps') for 1, 2;
+	wait_for($node, "SELECT count(*) FROM ($naps) AS n", '2');
+	saga('busy', "$both, request_timeout => '300ms'", $ok);
+	is(outcome('busy'), "succeed\n0|0", 'no executor is free for its statement: it ends without');
+	is(sql("SELECT last_error FROM dtm.branches WHERE gid = 'busy' AND op = 'on_success'"),
+		'no executor was free within 300 ms', 'and why');
+	sql("SELECT dtm.force_stop('nap-$_', 'wake up')") for 1, 2;
+	sql("SELECT pg_cancel_backend($_)") for split /\n/, sql($naps);
+	wait_for($node, "SELECT paid, cancelled FROM shop.orders WHERE gid = 'busy'", '1|0');
 }
 
 # Many at once: whoever has waited sees the effect
@@ -368,6 +399,16 @@ begin('paused', "SELECT dtm.saga_begin('paused', $both)", "SELECT dtm.force_stop
 is(sql(q{SELECT dtm.wait('paused', '0')}), 'failed', 'stopped while nothing is called');
 set_conf($node, 'dtm.enabled' => 'on');
 wait_for($node, "SELECT paid, cancelled FROM shop.orders WHERE gid = 'paused'", '0|1');
+
+# What was stuck when it was stopped is so no more
+my $stuck = q{SELECT (SELECT count(*) FROM dtm.stuck), (SELECT count(*) FROM dtm.doctor() WHERE problem ~ 'are stuck')};
+begin('given-up', "SELECT dtm.saga('given-up', ARRAY[dtm.step('$ok', '$no'), dtm.step('$no')], $both)");
+wait_for($node, $stuck, '1|1');
+set_conf($node, 'dtm.enabled' => 'off');
+sql(q{SELECT dtm.force_stop('given-up')});
+is(sql($stuck), '0|0', 'nor for the doctor, while its statement is due');
+set_conf($node, 'dtm.enabled' => 'on');
+wait_for($node, "SELECT paid, cancelled FROM shop.orders WHERE gid = 'given-up'", '0|1');
 
 # Killed at every point: the effect is there once, and that of the status
 
