@@ -42,6 +42,7 @@ SELECT dtm.saga_begin('bad', on_success => 'COMMIT');
 SELECT dtm.saga_begin('bad', on_success => 'DO $$ BEGIN END $$');
 SELECT dtm.saga_begin('bad', on_success => 'COPY purchase TO PROGRAM ''cat''');
 SELECT dtm.saga_begin('bad', on_success => 'SELECT * INTO more FROM purchase');
+SELECT dtm.saga_begin('bad', on_success => 'SELECT * INTO more FROM purchase UNION (SELECT * FROM purchase EXCEPT SELECT * FROM purchase)');
 SELECT dtm.saga_begin('bad', on_success => 'SET ROLE postgres');
 SELECT dtm.tcc_begin('bad', on_success => 'UPDATE purchase SET state = ''PAID'' WHERE id = $1');
 SELECT dtm.xa_begin('bad', on_failure => 'CALL cancel($1)');

@@ -21,6 +21,7 @@ typedef struct Place
 
 static void name_place(void *arg);
 static void check_kind(const Node *statement, const char *argument);
+static bool has_into(const SelectStmt *select);
 static bool find_parameter(Node *node, void *argument);
 
 void
@@ -72,7 +73,7 @@ check_kind(const Node *statement, const char *argument)
 	switch (nodeTag(statement))
 	{
 		case T_SelectStmt:
-			makes_table = ((const SelectStmt *) statement)->intoClause != NULL;
+			makes_table = has_into((const SelectStmt *) statement);
 			break;
 		case T_CallStmt:
 			searched = (Node *) ((const CallStmt *) statement)->funccall;
@@ -98,6 +99,15 @@ check_kind(const Node *statement, const char *argument)
 				 errmsg("%s: parameters like $1 have no value when it is run",
 						argument),
 				 errhint("Write the value itself, as format('%%L', ...) quotes it, or take the gid from dtm.current_branch().")));
+}
+
+/* Of a UNION, as of INTERSECT and EXCEPT, the first member may have it. */
+static bool
+has_into(const SelectStmt *select)
+{
+	while (select->larg != NULL)
+		select = select->larg;
+	return select->intoClause != NULL;
 }
 
 static bool
