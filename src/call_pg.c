@@ -16,7 +16,8 @@
  * on a new one, and once; a serialization failure or a deadlock, a few times.
  *
  * It must never block: connections are closed, not cancelled (the statement's
- * own time limit ends it over there); names are looked up by others. Nor may it
+ * own time limit ends it over there); names are looked up by others, and what
+ * a server may make long while connecting is done by others. Nor may it
  * raise an error: libpq's frames and memory know nothing of that.
  */
 #include "postgres.h"
@@ -24,8 +25,10 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "catalog/pg_type.h"
+#include "storage/ipc.h"
 
 #include "call_pg_private.h"
 #include "call_pg_resolve.h"
@@ -41,6 +44,7 @@
 #define IDLE_TIME		(180 * 1000 * US_PER_MS)
 
 #define MESSAGES_ROOM	16384	/* of an answer, besides the result itself */
+#define CONNECT_ROOM	65536	/* of all that comes until a session has begun */
 
 /* Undo what a function can leave behind in a session; plans are kept. */
 static const char reset_statement[] =
@@ -54,11 +58,17 @@ static const char call_statement[] =
 static bool give_connection(DtmPg *pg, Call *call, char error[DTM_MAX_ERROR]);
 static void begin_connecting(DtmPg *pg, Conn *conn);
 static void go_on_connecting(DtmPg *pg, Conn *conn);
+static void start_step(DtmPg *pg, Conn *conn);
+static void drive_steps(DtmPg *pg);
+static void step_ended(DtmPg *pg, Conn *conn, PostgresPollingStatusType status);
+static void end_process(int code, Datum arg);
 static void send_call(DtmPg *pg, Conn *conn);
 static void send_reset(DtmPg *pg, Conn *conn);
 static void flush(DtmPg *pg, Conn *conn);
 static void receive(DtmPg *pg, Conn *conn);
-static bool read_some(DtmPg *pg, Conn *conn);
+static bool too_much(DtmPg *pg, Conn *conn);
+static int	waiting_bytes(const Conn *conn);
+static bool read_some(Conn *conn);
 static bool take_answers(Conn *conn, bool *complete);
 static void statement_ended(DtmPg *pg, Conn *conn);
 static void lost(DtmPg *pg, Conn *conn, const char *text);
@@ -69,6 +79,7 @@ static void drive_names(DtmPg *pg);
 static void drive_deadlines(DtmPg *pg);
 static void deadline_passed(DtmPg *pg, Conn *conn);
 static void trim_handed_out(DtmPg *pg);
+static void ignore_notice(void *arg, const PGresult *notice);
 static void note_notice(void *arg, const PGresult *notice);
 static int64 now_us(void);
 
@@ -82,15 +93,19 @@ dtm_pg_create(const DtmPgSettings *settings)
 	dtm_pg_clear_environment();
 	dlist_init(&pg->connections);
 	dlist_init(&pg->free);
+	dlist_init(&pg->waiting);
 	dlist_init(&pg->finished);
 	pg->next_deadline = PG_INT64_MAX;
 	pg->poller = dtm_poller_open();
 	if (pg->poller < 0 || !dtm_resolver_init() ||
-		!dtm_poller_change(pg->poller, dtm_resolver_fd(), 0, DTM_POLL_IN))
+		!dtm_poller_change(pg->poller, dtm_resolver_fd(), 0, DTM_POLL_IN) ||
+		!dtm_steps_init() ||
+		!dtm_poller_change(pg->poller, dtm_steps_fd(), 0, DTM_POLL_IN))
 	{
 		free(pg);
 		return NULL;
 	}
+	on_proc_exit(end_process, (Datum) 0);
 	dtm_pg_configure(pg, settings);
 	return pg;
 }
@@ -175,7 +190,9 @@ begin_connecting(DtmPg *pg, Conn *conn)
 {
 	char		error[DTM_MAX_ERROR] = "";
 
-	switch (dtm_pg_connect(conn->call->request.server, &conn->pg, error))
+	switch (dtm_pg_connect(conn->call->request.server,
+						   (long) (conn->deadline / (1000 * US_PER_MS)) + 1,
+						   &conn->pg, error))
 	{
 		case CONNECT_LATER:
 			return;				/* see drive_names */
@@ -185,7 +202,7 @@ begin_connecting(DtmPg *pg, Conn *conn)
 		case CONNECT_STARTED:
 			break;
 	}
-	PQsetNoticeReceiver(conn->pg, note_notice, conn);
+	PQsetNoticeReceiver(conn->pg, ignore_notice, NULL);
 	conn->state = CONNECTING;
 	conn->born = pg->batch;
 	if (PQstatus(conn->pg) == CONNECTION_BAD)
@@ -194,12 +211,72 @@ begin_connecting(DtmPg *pg, Conn *conn)
 		lost(pg, conn, "out of memory or descriptors");
 }
 
+/* Something has come, or the way is free: it takes a thread to go on. */
 static void
 go_on_connecting(DtmPg *pg, Conn *conn)
 {
+	(void) dtm_pg_watch(pg, conn, 0);
+	conn->received += waiting_bytes(conn);
+	if (conn->received > CONNECT_ROOM)
+		lost(pg, conn, "refused: the server says too much before a session begins");
+	else
+		start_step(pg, conn);
+}
+
+static void
+start_step(DtmPg *pg, Conn *conn)
+{
+	switch (dtm_step_start(conn->pg, conn->role, conn->generation, conn,
+						   &conn->step))
+	{
+		case DTM_STEP_BEGUN:
+			if (conn->is_waiting)
+				dlist_delete(&conn->step_node);
+			conn->is_waiting = false;
+			break;
+		case DTM_STEP_LATER:
+			if (!conn->is_waiting)
+				dlist_push_tail(&pg->waiting, &conn->step_node);
+			conn->is_waiting = true;
+			break;
+		case DTM_STEP_FAILED:
+			lost(pg, conn, "no thread could be started");
+			break;
+	}
+}
+
+/* Each that has ended makes room for one that waits. */
+static void
+drive_steps(DtmPg *pg)
+{
+	DtmStep    *step;
+	dlist_mutable_iter iter;
+
+	while ((step = dtm_step_taken()) != NULL)
+	{
+		Conn	   *conn = step->owner;
+
+		if (conn == NULL)
+			dtm_pg_end_step(step);
+		else
+		{
+			conn->step = NULL;
+			step_ended(pg, conn, step->status);
+		}
+		free(step);
+	}
+	dlist_foreach_modify(iter, &pg->waiting)
+		start_step(pg, dlist_container(Conn, step_node, iter.cur));
+}
+
+static void
+step_ended(DtmPg *pg, Conn *conn, PostgresPollingStatusType status)
+{
 	bool		watched = true;
 
-	switch (PQconnectPoll(conn->pg))
+	/* What this batch says of the socket is older. */
+	conn->born = pg->batch;
+	switch (status)
 	{
 		case PGRES_POLLING_READING:
 			watched = dtm_pg_watch(pg, conn, DTM_POLL_IN);
@@ -220,7 +297,10 @@ go_on_connecting(DtmPg *pg, Conn *conn)
 			else if (PQsetnonblocking(conn->pg, 1) != 0)
 				lost(pg, conn, "out of memory");
 			else
+			{
+				PQsetNoticeReceiver(conn->pg, note_notice, conn);
 				send_call(pg, conn);
+			}
 			return;
 		default:
 			lost(pg, conn, "");
@@ -228,6 +308,17 @@ go_on_connecting(DtmPg *pg, Conn *conn)
 	}
 	if (!watched)
 		lost(pg, conn, "out of memory or descriptors");
+}
+
+/*
+ * A thread that is at work uses libraries that exit() would take down under it,
+ * and the crash would be the whole server's. By now nothing else is left to do.
+ */
+static void
+end_process(int code, Datum arg)
+{
+	if (dtm_steps_running() > 0)
+		_exit(code);
 }
 
 static void
@@ -291,9 +382,12 @@ flush(DtmPg *pg, Conn *conn)
 static void
 receive(DtmPg *pg, Conn *conn)
 {
-	bool		alive = read_some(pg, conn);
+	bool		alive;
 	bool		complete = false;
 
+	if (too_much(pg, conn))
+		return;
+	alive = read_some(conn);
 	if (!take_answers(conn, &complete))
 		lost(pg, conn, "not the answer of a PostgreSQL server to a call");
 	else if (conn->state == IDLE)
@@ -309,13 +403,43 @@ receive(DtmPg *pg, Conn *conn)
 		lost(pg, conn, "the answer is larger than dtm.max_response_size");
 }
 
-/* libpq keeps all that comes: so it is counted, as closely as can be. */
+/*
+ * libpq makes room for as much as a message says it has, and reads while there
+ * is something. So what is clearly too much is not read. To a session that
+ * waits for nothing there is hardly anything to be said.
+ */
 static bool
-read_some(DtmPg *pg, Conn *conn)
+too_much(DtmPg *pg, Conn *conn)
+{
+	size_t		all = conn->received + waiting_bytes(conn);
+
+	if (conn->state == IDLE && all > MESSAGES_ROOM)
+		dtm_pg_close(pg, conn);
+	else if (conn->state != IDLE &&
+			 all > 2 * (pg->settings.max_answer + MESSAGES_ROOM))
+		lost(pg, conn, "the answer is larger than dtm.max_response_size");
+	else
+		return false;
+	return true;
+}
+
+static int
+waiting_bytes(const Conn *conn)
 {
 	int			waiting = 0;
 
-	if (ioctl(PQsocket(conn->pg), FIONREAD, &waiting) == 0 && waiting > 0)
+	if (ioctl(PQsocket(conn->pg), FIONREAD, &waiting) != 0)
+		return 0;
+	return waiting;
+}
+
+/* libpq keeps all that comes: so it is counted, as closely as can be. */
+static bool
+read_some(Conn *conn)
+{
+	int			waiting = waiting_bytes(conn);
+
+	if (waiting > 0)
 	{
 		conn->heard = true;
 		conn->received += waiting;
@@ -388,6 +512,7 @@ statement_ended(DtmPg *pg, Conn *conn)
 		else
 		{
 			conn->state = IDLE;
+			conn->received = 0;
 			dtm_pg_set_deadline(pg, conn, now_us() + IDLE_TIME);
 		}
 		return;
@@ -491,6 +616,8 @@ dtm_pg_drive(DtmPg *pg)
 		{
 			if (ready[i].fd == dtm_resolver_fd())
 				drive_names(pg);
+			else if (ready[i].fd == dtm_steps_fd())
+				drive_steps(pg);
 			else
 				drive_socket(pg, &ready[i]);
 		}
@@ -583,7 +710,13 @@ deadline_passed(DtmPg *pg, Conn *conn)
 			break;
 		case CONNECTING:
 			conn->call->request.server->rotation++;
-			snprintf(text, sizeof(text),
+			if (conn->step != NULL || conn->is_waiting)
+				snprintf(text, sizeof(text),
+						 "no connection to foreign server \"%s\" within " INT64_FORMAT " ms: what it, or others of this role, ask for takes too long to answer",
+						 conn->call->request.server->name,
+						 Min(pg->settings.connect_timeout, conn->call->request.timeout));
+			else
+				snprintf(text, sizeof(text),
 					 "no connection to foreign server \"%s\" (%s, port %s) within " INT64_FORMAT " ms",
 					 conn->call->request.server->name, PQhost(conn->pg),
 					 PQport(conn->pg),
@@ -625,6 +758,12 @@ trim_handed_out(DtmPg *pg)
 	PQclear(pg->handed_out->answer);
 	free(pg->handed_out);
 	pg->handed_out = NULL;
+}
+
+/* Which may be on another thread. */
+static void
+ignore_notice(void *arg, const PGresult *notice)
+{
 }
 
 /* One is for us: of a result that is not kept. All others are the function's. */

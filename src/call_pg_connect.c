@@ -14,12 +14,15 @@
 
 #include <pqexpbuffer.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "call_pg_private.h"
 #include "call_pg_resolve.h"
 
 #define MAX_OPTIONS		80
 #define MAX_HOSTS		32		/* with all their addresses */
+#define OWN_OPTIONS		16		/* room for what is added here */
+#define NO_FILE			"/dev/null/none"	/* there can be none of that name */
 
 /* The lists that libpq takes, one entry for each address. */
 typedef struct Hosts
@@ -28,6 +31,7 @@ typedef struct Hosts
 	PQExpBufferData hostaddr;
 	PQExpBufferData port;
 	int			count;
+	long		deadline;		/* for names, in seconds */
 } Hosts;
 
 /* One element of such a list. */
@@ -37,6 +41,11 @@ typedef struct Piece
 	size_t		length;
 } Piece;
 
+static bool check_files(const DtmPgServer *server, char error[DTM_MAX_ERROR]);
+static int	add_own_options(const DtmPgServer *server, const Hosts *hosts,
+							char *settings, const char **names,
+							const char **values);
+static bool is_own_option(const char *name, bool own_certificate);
 static bool known_to_libpq(const char *name);
 static const char *value_of(const DtmPgServer *server, const char *name);
 static ConnectStep expand_hosts(const DtmPgServer *server, Hosts *hosts,
@@ -67,16 +76,40 @@ dtm_pg_clear_environment(void)
 	PQconninfoFree(options);
 	for (int i = 0; i < lengthof(others); i++)
 		unsetenv(others[i]);
+	/*
+	 * A server may ask for Kerberos all the same. Then there is no realm, and
+	 * nothing of this server's to be lent.
+	 */
+	setenv("KRB5_CONFIG", "/dev/null", 1);
+	setenv("KRB5CCNAME", "MEMORY:dtm", 1);
+	setenv("KRB5_CLIENT_KTNAME", NO_FILE, 1);
 }
 
 ConnectStep
-dtm_pg_connect(DtmPgServer *server, PGconn **conn, char error[DTM_MAX_ERROR])
+dtm_pg_connect(DtmPgServer *server, long deadline, PGconn **conn,
+			   char error[DTM_MAX_ERROR])
 {
 	const char *names[MAX_OPTIONS];
 	const char *values[MAX_OPTIONS];
 	int			n = 0;
-	Hosts		hosts = {0};
+	Hosts		hosts = {.deadline = deadline};
 	ConnectStep step;
+	bool		own_certificate = server->trusted ||
+		value_of(server, "sslcert")[0] != '\0';
+	size_t		room = strlen(value_of(server, "options")) + 64;
+	char	   *settings;
+
+	if (!check_files(server, error))
+		return CONNECT_FAILED;
+	settings = malloc(room);
+	if (settings == NULL)
+	{
+		snprintf(error, DTM_MAX_ERROR, "out of memory");
+		return CONNECT_FAILED;
+	}
+	/* Notices would be read, counted, and thrown away. */
+	snprintf(settings, room, "%s -c client_min_messages=warning",
+			 value_of(server, "options"));
 
 	initPQExpBuffer(&hosts.host);
 	initPQExpBuffer(&hosts.hostaddr);
@@ -85,28 +118,16 @@ dtm_pg_connect(DtmPgServer *server, PGconn **conn, char error[DTM_MAX_ERROR])
 	if (step == CONNECT_STARTED)
 	{
 		rotate(&hosts, server->rotation);
-		for (int i = 0; i < server->noptions && n < MAX_OPTIONS - 10; i++)
+		for (int i = 0; i < server->noptions && n < MAX_OPTIONS - OWN_OPTIONS; i++)
 		{
 			const char *name = server->names[i];
 
-			if (strcmp(name, "host") == 0 || strcmp(name, "hostaddr") == 0 ||
-				strcmp(name, "port") == 0 || !known_to_libpq(name))
+			if (is_own_option(name, own_certificate) || !known_to_libpq(name))
 				continue;
 			names[n] = name;
 			values[n++] = server->values[i];
 		}
-		names[n] = "host";
-		values[n++] = hosts.host.data;
-		names[n] = "hostaddr";
-		values[n++] = hosts.hostaddr.data;
-		names[n] = "port";
-		values[n++] = hosts.port.data;
-		names[n] = "fallback_application_name";
-		values[n++] = "dtm";
-		names[n] = "client_encoding";
-		values[n++] = "UTF8";
-		names[n] = "gssencmode";
-		values[n++] = "disable";
+		n += add_own_options(server, &hosts, settings, names + n, values + n);
 		names[n] = NULL;
 		values[n] = NULL;
 
@@ -124,7 +145,89 @@ dtm_pg_connect(DtmPgServer *server, PGconn **conn, char error[DTM_MAX_ERROR])
 	termPQExpBuffer(&hosts.host);
 	termPQExpBuffer(&hosts.hostaddr);
 	termPQExpBuffer(&hosts.port);
+	free(settings);
 	return step;
+}
+
+/* libpq opens them, and would wait for the other end of a pipe. */
+static bool
+check_files(const DtmPgServer *server, char error[DTM_MAX_ERROR])
+{
+	static const char *const files[] = {"sslrootcert", "sslcrl", "sslcrldir",
+	"sslcert", "sslkey", "passfile"};
+
+	for (int i = 0; i < lengthof(files); i++)
+	{
+		const char *path = value_of(server, files[i]);
+		bool		is_dir = strcmp(files[i], "sslcrldir") == 0;
+		struct stat found;
+
+		/* Of one that is missing libpq has its own to say. */
+		if (path[0] == '\0' || stat(path, &found) != 0)
+			continue;
+		if (is_dir ? S_ISDIR(found.st_mode) : S_ISREG(found.st_mode))
+			continue;
+		snprintf(error, DTM_MAX_ERROR,
+				 "foreign server \"%s\": %s is no %s", server->name,
+				 files[i], is_dir ? "directory" : "regular file");
+		return false;
+	}
+	return true;
+}
+
+/* What is not the server's to say, or is said otherwise. Returns how many. */
+static int
+add_own_options(const DtmPgServer *server, const Hosts *hosts, char *settings,
+				const char **names, const char **values)
+{
+	int			n = 0;
+
+	names[n] = "host";
+	values[n++] = hosts->host.data;
+	names[n] = "hostaddr";
+	values[n++] = hosts->hostaddr.data;
+	names[n] = "port";
+	values[n++] = hosts->port.data;
+	names[n] = "options";
+	values[n++] = settings;
+	names[n] = "fallback_application_name";
+	values[n++] = "dtm";
+	names[n] = "client_encoding";
+	values[n++] = "UTF8";
+	names[n] = "gssencmode";
+	values[n++] = "disable";
+	if (known_to_libpq("require_auth") &&
+		value_of(server, "require_auth")[0] == '\0')
+	{
+		names[n] = "require_auth";
+		values[n++] = server->trusted ? "!gss,!sspi"
+			: "password,md5,scram-sha-256";
+	}
+	/* Without a certificate of its own, libpq would send this server's. */
+	if (!server->trusted && value_of(server, "sslcert")[0] == '\0')
+	{
+		if (known_to_libpq("sslcertmode"))
+		{
+			names[n] = "sslcertmode";
+			values[n++] = "disable";
+		}
+		names[n] = "sslcert";
+		values[n++] = NO_FILE;
+		names[n] = "sslkey";
+		values[n++] = NO_FILE;
+	}
+	Assert(n < OWN_OPTIONS);
+	return n;
+}
+
+static bool
+is_own_option(const char *name, bool own_certificate)
+{
+	return strcmp(name, "host") == 0 || strcmp(name, "hostaddr") == 0 ||
+		strcmp(name, "port") == 0 || strcmp(name, "options") == 0 ||
+		(!own_certificate && (strcmp(name, "sslcertmode") == 0 ||
+							  strcmp(name, "sslcert") == 0 ||
+							  strcmp(name, "sslkey") == 0));
 }
 
 /* Later versions have more options than earlier ones. */
@@ -221,7 +324,7 @@ add_host(Hosts *hosts, Piece host, Piece hostaddr, Piece port,
 	}
 	if (address[0] == '\0')
 	{
-		switch (dtm_resolve(name, &found))
+		switch (dtm_resolve(name, server->role, hosts->deadline, &found))
 		{
 			case DTM_NAME_PENDING:
 				return CONNECT_LATER;

@@ -95,11 +95,25 @@ dtm_pg_close(DtmPg *pg, Conn *conn)
 	dtm_pg_set_free(pg, conn, false);
 	(void) dtm_pg_watch(pg, conn, 0);
 	PQclear(conn->answer);
-	PQfinish(conn->pg);
-	ReleaseExternalFD();
+	if (conn->is_waiting)
+		dlist_delete(&conn->step_node);
+	if (conn->step != NULL)
+		conn->step->owner = NULL;	/* the rest when that ends */
+	else
+	{
+		PQfinish(conn->pg);
+		ReleaseExternalFD();
+	}
 	dlist_delete(&conn->node);
 	pg->nconnections--;
 	free(conn);
+}
+
+void
+dtm_pg_end_step(DtmStep *step)
+{
+	PQfinish(step->pg);
+	ReleaseExternalFD();
 }
 
 /*

@@ -9,6 +9,7 @@
 #include "lib/ilist.h"
 
 #include "call_pg.h"
+#include "call_pg_step.h"
 
 typedef enum ConnState
 {
@@ -43,6 +44,9 @@ struct Conn
 	Oid			server;
 	uint64		generation;
 	PGconn	   *pg;				/* NULL while resolving */
+	DtmStep    *step;			/* that is at it: nobody else may be */
+	dlist_node	step_node;		/* in waiting, for a thread */
+	bool		is_waiting;
 	int			fd;				/* in the poller; -1: none */
 	int			wanted;			/* what the poller is to tell */
 	Call	   *call;
@@ -60,6 +64,7 @@ struct DtmPg
 	DtmPgSettings settings;
 	dlist_head	connections;
 	dlist_head	free;			/* the most recently used first */
+	dlist_head	waiting;		/* for a thread, who came first before */
 	int			nconnections;
 	dlist_head	finished;
 	Call	   *handed_out;		/* whose result the caller is reading */
@@ -81,6 +86,9 @@ extern Conn *dtm_pg_open(DtmPg *pg, DtmPgServer *server,
 						 char error[DTM_MAX_ERROR]);
 extern void dtm_pg_close(DtmPg *pg, Conn *conn);
 
+/* The place among the descriptors that a closed one has left to its step. */
+extern void dtm_pg_end_step(DtmStep *step);
+
 /* Without a call: it may be taken. */
 extern void dtm_pg_set_free(DtmPg *pg, Conn *conn, bool is_free);
 
@@ -100,8 +108,9 @@ typedef enum ConnectStep
 	CONNECT_FAILED				/* see error */
 } ConnectStep;
 
-extern ConnectStep dtm_pg_connect(DtmPgServer *server, PGconn **conn,
-								  char error[DTM_MAX_ERROR]);
+/* deadline: of its names' lookup, on the monotonic clock in seconds. */
+extern ConnectStep dtm_pg_connect(DtmPgServer *server, long deadline,
+								  PGconn **conn, char error[DTM_MAX_ERROR]);
 
 /*
  * call_pg_result.c: what an answer means; and what there is to be said when

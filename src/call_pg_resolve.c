@@ -9,7 +9,10 @@
  * same name waits for the same thread.
  *
  * Threads are limited in number, so that silent name servers cost no more than
- * that; further names wait for a thread to end.
+ * that; further names wait for a thread to end, who asked first before the
+ * others, and those that nobody waits for any more are dropped. Those of one
+ * role are limited as well: names that nobody serves keep only their own role
+ * waiting. While a name is looked up again, its old answer serves.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -29,8 +32,10 @@
 #include "call_pg_resolve.h"
 
 #define MAX_THREADS		32
+#define MAX_OF_ROLE		8
 #define MAX_NAMES		256		/* that are remembered */
 #define FRESH_FOR		5		/* seconds that an answer counts */
+#define USABLE_FOR		300		/* while it is looked up again */
 
 /* What a thread works on. It alone, until it has written it to the pipe. */
 typedef struct Lookup
@@ -38,6 +43,7 @@ typedef struct Lookup
 	DtmAddresses found;
 	bool		ok;
 	int			answer_fd;
+	unsigned int role;
 	char		name[];
 } Lookup;
 
@@ -47,7 +53,10 @@ typedef struct Name
 	Lookup	   *lookup;			/* the thread that is at it; NULL: none */
 	bool		has_answer;
 	bool		ok;
-	bool		wanted;			/* somebody waits for a thread */
+	bool		wanted;			/* it waits for a thread */
+	unsigned int role;			/* that asked first */
+	uint64_t	asked;			/* when, among the others */
+	time_t		deadline;		/* then nobody waits any more */
 	time_t		answered_at;
 	DtmAddresses found;
 	char		name[];
@@ -56,12 +65,18 @@ typedef struct Name
 static int	pipe_fds[2] = {-1, -1};
 static Name *names;
 static int	nnames;
-static int	nthreads;
+static Lookup *lookups[MAX_THREADS];	/* that are under way */
+static uint64_t asked;			/* counted */
 static DtmAddresses answer;		/* that was handed out last */
 
+static bool is_wanted(const Name *name);
+static bool may_serve(const Name *name);
 static Name *name_entry(const char *text);
 static void forget_one(void);
-static bool start_lookup(Name *name);
+static Name *next_wanted(void);
+static int	free_place(unsigned int role);
+static void start_lookup(Name *name);
+static void begin_thread(Name *name, int place);
 static void *look_up(void *arg);
 static void keep_addresses(Lookup *lookup, const struct addrinfo *list);
 static time_t now_s(void);
@@ -95,7 +110,11 @@ dtm_resolver_drive(void)
 	while (read(pipe_fds[0], &lookup, sizeof(lookup)) == sizeof(lookup))
 	{
 		any = true;
-		nthreads--;
+		for (int i = 0; i < MAX_THREADS; i++)
+		{
+			if (lookups[i] == lookup)
+				lookups[i] = NULL;
+		}
 		for (Name *name = names; name != NULL; name = name->next)
 		{
 			if (name->lookup != lookup)
@@ -110,11 +129,10 @@ dtm_resolver_drive(void)
 	}
 	if (any)
 	{
-		for (Name *name = names; name != NULL; name = name->next)
-		{
-			if (name->wanted && !start_lookup(name))
-				break;
-		}
+		Name	   *name;
+
+		while ((name = next_wanted()) != NULL)
+			start_lookup(name);
 	}
 	return any;
 }
@@ -135,7 +153,8 @@ dtm_resolve_numeric(const char *text, const DtmAddresses **found)
 }
 
 DtmNameState
-dtm_resolve(const char *text, const DtmAddresses **found)
+dtm_resolve(const char *text, unsigned int role, long deadline,
+			const DtmAddresses **found)
 {
 	Name	   *name;
 
@@ -148,14 +167,24 @@ dtm_resolve(const char *text, const DtmAddresses **found)
 		snprintf(answer.error, sizeof(answer.error), "out of memory");
 		return DTM_NAME_FAILED;
 	}
-	if (name->lookup == NULL && !name->wanted &&
+	if (name->lookup == NULL && !is_wanted(name) &&
 		(!name->has_answer || now_s() - name->answered_at >= FRESH_FOR))
 	{
-		name->has_answer = false;
 		name->wanted = true;
-		(void) start_lookup(name);
+		name->role = role;
+		name->asked = ++asked;
+		name->deadline = deadline;
+		start_lookup(name);
 	}
-	if (!name->has_answer)
+	if (name->wanted && deadline > name->deadline)
+		name->deadline = deadline;
+	/* Another role may have a thread left for it. */
+	if (name->wanted && name->role != role)
+	{
+		name->role = role;
+		start_lookup(name);
+	}
+	if (!may_serve(name))
 		return DTM_NAME_PENDING;
 	answer = name->found;
 	return name->ok ? DTM_NAME_KNOWN : DTM_NAME_FAILED;
@@ -172,6 +201,23 @@ dtm_numeric_allowed(const char *address)
 	if (inet_pton(AF_INET6, address, &in6.sin6_addr) == 1)
 		return dtm_socket_allowed((struct sockaddr *) &in6);
 	return true;
+}
+
+static bool
+is_wanted(const Name *name)
+{
+	return name->wanted && now_s() <= name->deadline;
+}
+
+/* A failure is looked up anew before it is told again. */
+static bool
+may_serve(const Name *name)
+{
+	bool		renewing = name->lookup != NULL || name->wanted;
+
+	return name->has_answer &&
+		(!renewing ||
+		 (name->ok && now_s() - name->answered_at < USABLE_FOR));
 }
 
 static Name *
@@ -205,7 +251,7 @@ forget_one(void)
 
 	for (Name **link = &names; *link != NULL; link = &(*link)->next)
 	{
-		if ((*link)->lookup == NULL && !(*link)->wanted &&
+		if ((*link)->lookup == NULL && !is_wanted(*link) &&
 			(oldest == NULL || (*link)->answered_at < (*oldest)->answered_at))
 			oldest = link;
 	}
@@ -219,41 +265,83 @@ forget_one(void)
 	}
 }
 
-/* false: there are threads enough for now. */
-static bool
+/* Who asked first, and for whom there is a thread; NULL: nobody. */
+static Name *
+next_wanted(void)
+{
+	Name	   *first = NULL;
+
+	for (Name *name = names; name != NULL; name = name->next)
+	{
+		if (name->wanted && !is_wanted(name))
+			name->wanted = false;
+		if (name->wanted && free_place(name->role) >= 0 &&
+			(first == NULL || name->asked < first->asked))
+			first = name;
+	}
+	return first;
+}
+
+/* -1: there is none for this role now. */
+static int
+free_place(unsigned int role)
+{
+	int			place = -1;
+	int			of_role = 0;
+
+	for (int i = 0; i < MAX_THREADS; i++)
+	{
+		if (lookups[i] == NULL)
+			place = i;
+		else if (lookups[i]->role == role)
+			of_role++;
+	}
+	return of_role < MAX_OF_ROLE ? place : -1;
+}
+
+/* Or else it stays wanted. */
+static void
 start_lookup(Name *name)
+{
+	int			place = free_place(name->role);
+
+	if (place < 0)
+		return;
+	name->wanted = false;
+	begin_thread(name, place);
+}
+
+static void
+begin_thread(Name *name, int place)
 {
 	size_t		size = strlen(name->name) + 1;
 	pthread_attr_t attributes;
 	pthread_t	thread;
 	sigset_t	all;
 	sigset_t	before;
-	Lookup	   *lookup;
-	int			rc;
+	Lookup	   *lookup = calloc(1, sizeof(Lookup) + size);
+	int			rc = ENOMEM;
 
-	if (nthreads >= MAX_THREADS)
-		return false;
-	lookup = calloc(1, sizeof(Lookup) + size);
-	if (lookup == NULL)
-		return false;
-	memcpy(lookup->name, name->name, size);
-	lookup->answer_fd = pipe_fds[1];
+	if (lookup != NULL)
+	{
+		memcpy(lookup->name, name->name, size);
+		lookup->answer_fd = pipe_fds[1];
+		lookup->role = name->role;
 
-	/* It inherits the mask: signals are for the server's own thread. */
-	sigfillset(&all);
-	pthread_attr_init(&attributes);
-	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	rc = pthread_create(&thread, &attributes, look_up, lookup);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attributes);
-
-	name->wanted = false;
+		/* It inherits the mask: signals are for the server's own thread. */
+		sigfillset(&all);
+		pthread_attr_init(&attributes);
+		pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+		pthread_sigmask(SIG_SETMASK, &all, &before);
+		rc = pthread_create(&thread, &attributes, look_up, lookup);
+		pthread_sigmask(SIG_SETMASK, &before, NULL);
+		pthread_attr_destroy(&attributes);
+	}
 	if (rc == 0)
 	{
-		nthreads++;
+		lookups[place] = lookup;
 		name->lookup = lookup;
-		return true;
+		return;
 	}
 	free(lookup);
 	name->has_answer = true;
@@ -261,7 +349,6 @@ start_lookup(Name *name)
 	name->answered_at = now_s();
 	snprintf(name->found.error, sizeof(name->found.error),
 			 "no thread could be started: %s", strerror(rc));
-	return true;
 }
 
 static void *

@@ -37,10 +37,13 @@ extern int	dtm_resolver_fd(void);
 extern bool dtm_resolver_drive(void);
 
 /*
- * The addresses of a name, or of a numeric address itself. What it returns is
- * as new as a few seconds, and valid until the next call.
+ * The addresses of a name, or of a numeric address itself, valid until the next
+ * call. They are as new as a few seconds; while newer ones are being looked up,
+ * as a few minutes. Who is told PENDING waits until the deadline, on the
+ * monotonic clock in seconds, and not longer.
  */
-extern DtmNameState dtm_resolve(const char *name, const DtmAddresses **found);
+extern DtmNameState dtm_resolve(const char *name, unsigned int role,
+								long deadline, const DtmAddresses **found);
 
 /* The same without a lookup: KNOWN if it is a numeric address, or FAILED. */
 extern DtmNameState dtm_resolve_numeric(const char *address,

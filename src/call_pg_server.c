@@ -13,6 +13,8 @@
  * role that is no superuser needs a password in its mapping (password_required
  * is not asked: some wrappers let everybody set it).
  *
+ * Nor may it have this process open files of its choice, which may be pipes.
+ *
  * Passwords are in memory here and in libpq, and in no message.
  */
 #include "postgres.h"
@@ -78,9 +80,6 @@ static const struct
 	{"sslmode", FROM_SERVER},
 	{"sslnegotiation", FROM_SERVER},
 	{"sslcompression", FROM_SERVER},
-	{"sslrootcert", FROM_SERVER},
-	{"sslcrl", FROM_SERVER},
-	{"sslcrldir", FROM_SERVER},
 	{"sslsni", FROM_SERVER},
 	{"sslcertmode", FROM_SERVER},
 	{"ssl_min_protocol_version", FROM_SERVER},
@@ -89,35 +88,44 @@ static const struct
 	{"max_protocol_version", FROM_SERVER},
 	{"sslcert", FROM_EITHER_TRUSTED},
 	{"sslkey", FROM_EITHER_TRUSTED},
+	{"sslrootcert", FROM_EITHER_TRUSTED},
+	{"sslcrl", FROM_EITHER_TRUSTED},
+	{"sslcrldir", FROM_EITHER_TRUSTED},
 	{"passfile", FROM_SERVER_TRUSTED},
 };
 
-/* What one role's address "server" led to. */
+#define MAX_KNOWN	1000		/* that are remembered */
+
+/* What one role's server, by its name as SQL reads it, led to. */
 typedef struct Known
 {
 	dlist_node	node;
 	Oid			role;
-	char	   *written;
+	char	   *name;
 	uint64		read_at;		/* the number of changes then */
 	DtmPgServer *server;
 } Known;
 
 static dlist_head known = DLIST_STATIC_INIT(known);
+static int	nknown;
 static uint64 changes;			/* that have made it worth reading again */
 static uint64 generations;
 
-static Known *find_known(Oid role, const char *written);
-static Known *add_known(Oid role, const char *written);
+static char *folded_name(const char *written);
+static Known *find_known(Oid role, const char *name);
+static Known *add_known(Oid role, const char *name);
 static void read_known(Known *entry);
 static void forget_known(Known *entry);
 static bool same_server(const DtmPgServer *a, const DtmPgServer *b);
 static void watch_catalogs(void);
 static void note_change(Datum arg, int cache, uint32 hash);
-static DtmPgServer *read_server(Oid role, const char *written,
+static DtmPgServer *read_server(Oid role, const char *name,
 								const char *place);
 static void check_mapping(Oid role, const ForeignServer *server,
 						  const char *place);
 static bool has_own_mapping(Oid role, Oid server);
+static void check_files(const ForeignServer *server, bool trusted,
+						const char *place);
 static void take_options(DtmPgServer *into, List *options, bool from_mapping,
 						 bool of_superuser);
 static bool may_give(Giver giver, bool from_mapping, bool trusted,
@@ -127,13 +135,14 @@ static bool has_password(const DtmPgServer *server);
 void
 dtm_pg_check_server(Oid role, const char *server, const char *place)
 {
-	dtm_pg_release_server(read_server(role, server, place));
+	dtm_pg_release_server(read_server(role, folded_name(server), place));
 }
 
 DtmPgServer *
 dtm_pg_use_server(Oid role, const char *written, char error[DTM_MAX_ERROR])
 {
 	MemoryContext before = CurrentMemoryContext;
+	char	   *name;
 	Known	   *volatile entry = NULL;
 	DtmPgServer *volatile server = NULL;
 
@@ -142,9 +151,11 @@ dtm_pg_use_server(Oid role, const char *written, char error[DTM_MAX_ERROR])
 		watch_catalogs();
 		/* What others have committed meanwhile; there may be no transaction. */
 		AcceptInvalidationMessages();
-		entry = find_known(role, written);
+		name = folded_name(written);
+		entry = find_known(role, name);
 		if (entry == NULL)
-			entry = add_known(role, written);
+			entry = add_known(role, name);
+		pfree(name);
 		if (entry->server == NULL || entry->read_at != changes)
 			read_known(entry);
 		server = entry->server;
@@ -181,9 +192,27 @@ dtm_pg_release_server(DtmPgServer *server)
 		MemoryContextDelete(server->context);
 }
 
+/* There are many ways to write one name. */
+static char *
+folded_name(const char *written)
+{
+	char	   *raw = pstrdup(written);
+	char	   *name;
+	List	   *names;
+
+	if (!SplitIdentifierString(raw, '.', &names) || names == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("invalid name of a foreign server: %s", written)));
+	name = pstrdup((char *) linitial(names));
+	list_free(names);
+	pfree(raw);
+	return name;
+}
+
 /* Few: one for each role and server in use. */
 static Known *
-find_known(Oid role, const char *written)
+find_known(Oid role, const char *name)
 {
 	dlist_iter	iter;
 
@@ -191,7 +220,7 @@ find_known(Oid role, const char *written)
 	{
 		Known	   *entry = dlist_container(Known, node, iter.cur);
 
-		if (entry->role == role && strcmp(entry->written, written) == 0)
+		if (entry->role == role && strcmp(entry->name, name) == 0)
 		{
 			dlist_move_head(&known, &entry->node);
 			return entry;
@@ -200,14 +229,19 @@ find_known(Oid role, const char *written)
 	return NULL;
 }
 
+/* The one not used for the longest time makes room; its users keep it alive. */
 static Known *
-add_known(Oid role, const char *written)
+add_known(Oid role, const char *name)
 {
-	Known	   *entry = MemoryContextAllocZero(TopMemoryContext, sizeof(Known));
+	Known	   *entry;
 
+	if (nknown >= MAX_KNOWN)
+		forget_known(dlist_tail_element(Known, node, &known));
+	entry = MemoryContextAllocZero(TopMemoryContext, sizeof(Known));
 	entry->role = role;
-	entry->written = MemoryContextStrdup(TopMemoryContext, written);
+	entry->name = MemoryContextStrdup(TopMemoryContext, name);
 	dlist_push_head(&known, &entry->node);
+	nknown++;
 	return entry;
 }
 
@@ -221,7 +255,7 @@ read_known(Known *entry)
 	dtm_store_begin();
 	/* Counted before the look: what changes during it is seen next time. */
 	read_at = changes;
-	fresh = read_server(entry->role, entry->written, NULL);
+	fresh = read_server(entry->role, entry->name, NULL);
 	dtm_store_commit(false);
 
 	entry->read_at = read_at;
@@ -242,8 +276,9 @@ forget_known(Known *entry)
 	dlist_delete(&entry->node);
 	if (entry->server != NULL)
 		dtm_pg_release_server(entry->server);
-	pfree(entry->written);
+	pfree(entry->name);
 	pfree(entry);
+	nknown--;
 }
 
 static bool
@@ -283,10 +318,8 @@ note_change(Datum arg, int cache, uint32 hash)
 
 /* place: what errors begin with; NULL: nothing. */
 static DtmPgServer *
-read_server(Oid role, const char *written, const char *place)
+read_server(Oid role, const char *name, const char *place)
 {
-	List	   *names = textToQualifiedNameList(cstring_to_text(written));
-	char	   *name = strVal(linitial(names));
 	const char *quoted = quote_identifier(name);
 	ForeignServer *server = GetForeignServerByName(name, true);
 	UserMapping *mapping;
@@ -312,6 +345,7 @@ read_server(Oid role, const char *written, const char *place)
 				 errhint("GRANT USAGE ON FOREIGN SERVER %s TO %s;", quoted,
 						 quote_identifier(GetUserNameFromId(role, false)))));
 	check_mapping(role, server, place);
+	check_files(server, superuser_arg(role), place);
 	mapping = GetUserMapping(role, server->serverid);
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "dtm foreign server",
@@ -366,6 +400,34 @@ has_own_mapping(Oid role, Oid server)
 	return SearchSysCacheExists2(USERMAPPINGUSERSERVER,
 								 ObjectIdGetDatum(role),
 								 ObjectIdGetDatum(server));
+}
+
+/*
+ * What the certificate of the other side is checked with must not be left out
+ * in silence; and a role must not have this process open the files it likes.
+ */
+static void
+check_files(const ForeignServer *server, bool trusted, const char *place)
+{
+	ListCell   *cell;
+
+	if (trusted || superuser_arg(server->owner))
+		return;
+	foreach(cell, server->options)
+	{
+		const DefElem *option = lfirst(cell);
+
+		if (strcmp(option->defname, "sslrootcert") != 0 &&
+			strcmp(option->defname, "sslcrl") != 0 &&
+			strcmp(option->defname, "sslcrldir") != 0)
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("%soption \"%s\" of foreign server %s names a file, and the server does not belong to a superuser",
+						place, option->defname, server->servername),
+				 errhint("As a superuser: ALTER SERVER %s OWNER TO CURRENT_USER;",
+						 quote_identifier(server->servername))));
+	}
 }
 
 static void

@@ -84,11 +84,18 @@ $$ BEGIN
 		OR EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())
 	THEN PERFORM dtm.fail('something was left behind'); END IF;
 END $$;
-CREATE FUNCTION app.floods(payload jsonb) RETURNS void LANGUAGE plpgsql AS
+CREATE FUNCTION app.chatters(payload jsonb) RETURNS void LANGUAGE plpgsql AS
 $$ BEGIN
 	PERFORM app.note(payload);
 	FOR i IN 1 .. 200 LOOP RAISE NOTICE '%', repeat('x', 8000); END LOOP;
 END $$;
+CREATE FUNCTION app.floods(payload jsonb) RETURNS void LANGUAGE plpgsql AS
+$$ BEGIN
+	PERFORM app.note(payload);
+	FOR i IN 1 .. 200 LOOP RAISE WARNING '%', repeat('x', 8000); END LOOP;
+END $$;
+CREATE FUNCTION app.certificate(payload jsonb) RETURNS jsonb LANGUAGE sql AS
+$$ SELECT to_jsonb(coalesce(client_dn, 'none')) FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl $$;
 SQL
 $there->safe_psql('postgres', <<"SQL");
 CREATE ROLE app LOGIN PASSWORD 'open-sesame';
@@ -305,6 +312,10 @@ set_mode('pass');
 wait_status($here, 'held', 'succeed');
 is(done('held'), '01|action|1', 'and yet it was done once');
 
+saga('chatters', "retry_interval => '1h'", [ 'sql://far/app.chatters', '', '{}' ]);
+wait_status($here, 'chatters', 'succeed');
+is(done('chatters'), '01|action|1', 'a function may raise as many notices as it likes');
+
 saga('floods', "retry_interval => '1h'", [ 'sql://far/app.floods', '', '{}' ]);
 wait_error('floods', 'larger than dtm.max_response_size', 'nobody talks us to death');
 
@@ -329,6 +340,44 @@ cmp_ok($slowest, '<', 2, sprintf('and without delay: %.0f ms at most', $slowest 
 wait_error('mute 1', 'no connection to foreign server "mute" \(127\.0\.0\.1, port \d+\) within 1000 ms', 'silence is noticed');
 $here->safe_psql('postgres', q{SELECT dtm.force_stop(gid) FROM dtm.transactions WHERE gid ~ '^(mute|sleeps) '});
 set_mode('pass');
+
+# A participant that means ill
+
+my $fake = open(my $fake_in, '|-', "exec python3 '" . ($helper =~ s/pg_proxy/fake_participant/r) . "' $dir/fake_port > $dir/fake_log")
+  or die $!;
+wait_until('the fake participant', sub { -s "$dir/fake_port" });
+my $fake_port = slurp_file("$dir/fake_port");
+sub flooded
+{
+	my ($name) = @_;
+	wait_until("$name to be cut off", sub { slurp_file("$dir/fake_log") =~ /^$name (\d+)$/m });
+	slurp_file("$dir/fake_log") =~ /^$name (\d+)$/m;
+	return $1;
+}
+server("ill_$_", "host '127.0.0.1', port '$fake_port', dbname '$_', sslmode 'disable'") for 'early', 'idle', 'slow', 'kerberos';
+
+saga('early', "retry_interval => '1h'", [ 'sql://ill_early/app.note', '', '{}' ]);
+wait_error('early', 'refused: the server says too much before a session begins|no connection|lost|closed', 'a flood while connecting');
+cmp_ok(flooded('early'), '<', 64, 'is cut off');
+saga('idle flood', '', [ 'sql://ill_idle/app.note', '', '{}' ]);
+wait_status($here, 'idle flood', 'succeed');
+cmp_ok(flooded('idle'), '<', 64, 'and so is one to a session that waits');
+
+saga('kerberos', "retry_interval => '1h'", [ 'sql://ill_kerberos/app.note', '', '{}' ]);
+wait_error('kerberos', 'GSSAPI|authentication method requirement', 'there is no Kerberos');
+
+# It asks for a minute of work, which nothing can interrupt.
+saga('slow', "retry_interval => '1h'", [ 'sql://ill_slow/app.note', '', '{}' ]);
+wait_error('slow', 'no connection to foreign server "ill_slow" within 1000 ms: what it, or others of this role, ask for takes too long',
+	'a password to be hashed for a minute');
+saga('beside slow', '', [ $note, '', '{}' ]);
+wait_status($here, 'beside slow', 'succeed');
+{
+	my $begun = time;
+	$here->safe_psql('postgres', "SELECT dtm.force_stop('slow')");
+	$here->restart;
+	cmp_ok(time - $begun, '<', 20, 'the server stops while that goes on');
+}
 
 # Down, restarted, full
 
@@ -409,7 +458,7 @@ for my $case (@mended)
 
 server('trusting', "host '127.0.0.1', port '$port', dbname 'postgres'", "user 'easy', password 'whatever'");
 saga('trusting', '', [ 'sql://trusting/app.note', '', '{}' ]);
-wait_error('trusting', 'refused: the server asks for no password', 'no place of ours is lent to a role');
+wait_error('trusting', 'refused: the server asks for no password|authentication method requirement', 'no place of ours is lent to a role');
 $here->safe_psql('postgres', "SELECT dtm.force_stop('trusting')");
 
 $here->safe_psql('postgres', <<"SQL");
@@ -449,6 +498,30 @@ for my $mapping ('', "CREATE USER MAPPING FOR PUBLIC SERVER bank OPTIONS (user '
 	like($err, $mapping ? qr/has no password.*ALTER USER MAPPING FOR PUBLIC SERVER bank/s : qr/has no user mapping.*CREATE USER MAPPING FOR poor/s,
 		'and says what to do');
 }
+
+# Files and identities of ours
+
+$here->safe_psql('postgres', q{GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO shop});
+for my $option ('sslrootcert', 'sslcrl', 'sslcrldir')
+{
+	my ($rc, $out, $err) = $here->psql('postgres', <<"SQL" . begin_saga('shop', 'files', '', [ 'sql://files/app.note', '', '{}' ]));
+SET SESSION AUTHORIZATION shop;
+DROP SERVER IF EXISTS files CASCADE;
+CREATE SERVER files FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '$port', dbname 'postgres', sslmode 'require', $option '/proc/self/fd/3');
+CREATE USER MAPPING FOR shop SERVER files OPTIONS (user 'app', password 'open-sesame');
+SQL
+	like($err, qr/option "$option" of foreign server files names a file, and the server does not belong to a superuser.*ALTER SERVER files OWNER TO/s,
+		"$option from a role that is no superuser");
+}
+is(system('mkfifo', "$dir/fifo"), 0, 'a pipe');
+server('pipe', "host '127.0.0.1', port '$port', dbname 'postgres', sslmode 'require', sslrootcert '$dir/fifo'");
+saga('pipe', "retry_interval => '1h'", [ 'sql://pipe/app.note', '', '{}' ]);
+wait_error('pipe', 'foreign server "pipe": sslrootcert is no regular file', 'pipes are not opened');
+
+# One name, many ways to write it, and more names than are remembered.
+saga('names', '', map { [ "sql://$_/app.note", '', '{}' ] } 'BANK', 'Bank', '"bank"');
+wait_status($here, 'names', 'succeed');
+is(done('names'), "01|action|1\n02|action|1\n03|action|1", 'a name is read as SQL reads it');
 
 # What is not there
 
@@ -498,12 +571,51 @@ SKIP:
 	set_conf($here, 'dtm.debug_point' => undef);
 }
 
+# The certificate of the server's own user is for superusers only.
+SKIP:
+{
+	my $ready = $there->safe_psql('postgres', q{SELECT setting <> '' FROM pg_settings WHERE name = 'ssl_library'}) eq 't'
+	  && system("openssl version > /dev/null 2>&1") == 0;
+	skip 'needs OpenSSL', 2 unless $ready;
+
+	my $home = "$dir/home";
+	my $data = $there->data_dir;
+	mkdir $home;
+	mkdir "$home/.postgresql";
+	for my $pair ([ "$data/server", 'localhost' ], [ "$home/.postgresql/postgresql", 'ourselves' ])
+	{
+		my ($file, $name) = @$pair;
+		system_or_bail('openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', "/CN=$name",
+			'-keyout', "$file.key", '-out', "$file.crt");
+		chmod 0600, "$file.key";
+	}
+	$there->append_conf('postgresql.conf', "ssl = on\nssl_ca_file = '$home/.postgresql/postgresql.crt'\n");
+	$there->restart;
+	local $ENV{HOME} = $home;
+	$here->restart;
+	server('tls', "host '127.0.0.1', port '$port', dbname 'postgres', sslmode 'require'");
+	$here->safe_psql('postgres', q{CREATE USER MAPPING FOR postgres SERVER tls OPTIONS (user 'app', password 'open-sesame')});
+	for my $case ([ 'shop', 'none' ], [ 'postgres', '/CN=ourselves' ])
+	{
+		my ($role, $dn) = @$case;
+		$here->safe_psql('postgres', <<"SQL");
+SET SESSION AUTHORIZATION $role;
+SELECT dtm.saga('tls $role', ARRAY[dtm.step('sql://tls/app.certificate', keep_result => true),
+	dtm.step('sql://tls/app.note', payload => '{"dn": {"\$from": "01", "path": "\$"}}')]);
+SQL
+		wait_status($here, "tls $role", 'succeed');
+		is($there->safe_psql('postgres', "SELECT payload ->> 'dn' FROM app.done WHERE gid = 'tls $role'"),
+			$dn, "the certificate that $role shows");
+	}
+}
+
 unlike(slurp_file($here->logfile), qr/swordfish/, 'no password in the log but in the statement that has set it')
   if $here->safe_psql('postgres', 'SHOW log_statement') eq 'none';
 ok(!grep({ /PANIC|TRAP|signal (6|7|8|11)/ } slurp_file($here->logfile), slurp_file($there->logfile)),
 	'no crashes');
 
 close($proxy_in);
+close($fake_in);
 $here->stop;
 $there->stop;
 done_testing();
