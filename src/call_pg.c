@@ -717,10 +717,10 @@ deadline_passed(DtmPg *pg, Conn *conn)
 						 Min(pg->settings.connect_timeout, conn->call->request.timeout));
 			else
 				snprintf(text, sizeof(text),
-					 "no connection to foreign server \"%s\" (%s, port %s) within " INT64_FORMAT " ms",
-					 conn->call->request.server->name, PQhost(conn->pg),
-					 PQport(conn->pg),
-					 Min(pg->settings.connect_timeout, conn->call->request.timeout));
+						 "no connection to foreign server \"%s\" (%s, port %s) within " INT64_FORMAT " ms",
+						 conn->call->request.server->name, PQhost(conn->pg),
+						 PQport(conn->pg),
+						 Min(pg->settings.connect_timeout, conn->call->request.timeout));
 			break;
 		case CALLING:
 			snprintf(text, sizeof(text), "no answer within " INT64_FORMAT " ms",

@@ -518,7 +518,7 @@ server('pipe', "host '127.0.0.1', port '$port', dbname 'postgres', sslmode 'requ
 saga('pipe', "retry_interval => '1h'", [ 'sql://pipe/app.note', '', '{}' ]);
 wait_error('pipe', 'foreign server "pipe": sslrootcert is no regular file', 'pipes are not opened');
 
-# One name, many ways to write it, and more names than are remembered.
+# One name, many ways to write it.
 saga('names', '', map { [ "sql://$_/app.note", '', '{}' ] } 'BANK', 'Bank', '"bank"');
 wait_status($here, 'names', 'succeed');
 is(done('names'), "01|action|1\n02|action|1\n03|action|1", 'a name is read as SQL reads it');
