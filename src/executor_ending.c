@@ -27,7 +27,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -44,6 +43,7 @@
 #include "decide.h"
 #include "executor.h"
 #include "executor_slot.h"
+#include "executor_tables.h"
 
 /* What the row says. */
 typedef struct Ending
@@ -66,8 +66,6 @@ static bool lock_row(const DtmExecutorJob *job, const Ending *ending);
 static bool branches_are_the_same(const DtmExecutorJob *job);
 static void look_for_own_change(const DtmExecutorJob *job);
 static void record_success(const DtmExecutorJob *job);
-static void on_tables(SPIPlanPtr *plan, const char *text, int nargs, Oid *types,
-					  Datum *values, int expected, bool as_it_is_now);
 static char *text_column(int number);
 static Datum column(int number, bool *isnull);
 
@@ -98,17 +96,17 @@ dtm_executor_run_ending(const DtmExecutorJob *job, DtmExecutorResult *result)
 static void
 read_row(const DtmExecutorJob *job, Ending *ending)
 {
-	static SPIPlanPtr plan;
-	Oid			types[] = {INT8OID, CHAROID};
+	static DtmStatement statement = {
+		"SELECT mode, status, owner, gid, traceparent,"
+		" CASE WHEN $2 OPERATOR(pg_catalog.=) 'S' THEN on_success"
+		" ELSE on_failure END, due IS NOT NULL"
+		" FROM dtm.trans WHERE id OPERATOR(pg_catalog.=) $1",
+		2, {INT8OID, CHAROID}
+	};
 	Datum		values[] = {Int64GetDatum(job->id), CharGetDatum(job->to)};
 	bool		isnull;
 
-	on_tables(&plan,
-			  "SELECT mode, status, owner, gid, traceparent,"
-			  " CASE WHEN $2 OPERATOR(pg_catalog.=) 'S' THEN on_success"
-			  " ELSE on_failure END, due IS NOT NULL"
-			  " FROM dtm.trans WHERE id OPERATOR(pg_catalog.=) $1",
-			  2, types, values, SPI_OK_SELECT, false);
+	dtm_executor_on_tables(&statement, values, NULL, SPI_OK_SELECT, false);
 	memset(ending, 0, sizeof(*ending));
 	if (SPI_processed == 0)
 		return;
@@ -185,8 +183,17 @@ run_statement(const DtmExecutorJob *job, const Ending *ending)
 static bool
 finish_row(const DtmExecutorJob *job, const Ending *ending)
 {
-	static SPIPlanPtr plan;
-	Oid			types[] = {INT8OID, CHAROID, TEXTOID};
+	static DtmStatement statement = {
+		"UPDATE dtm.trans SET status = $2, due = NULL,"
+		" finished_at = coalesce(finished_at, pg_catalog.clock_timestamp()),"
+		" submitted_at = CASE WHEN submitted_at IS NULL"
+		" AND $2 OPERATOR(pg_catalog.=) 'S'"
+		" THEN pg_catalog.clock_timestamp() ELSE submitted_at END,"
+		" reason = CASE WHEN $3 OPERATOR(pg_catalog.=) '' THEN reason"
+		" ELSE $3 END"
+		" WHERE id OPERATOR(pg_catalog.=) $1",
+		3, {INT8OID, CHAROID, TEXTOID}
+	};
 	bool		decides = ending->status != job->to;
 	Datum		values[] = {Int64GetDatum(job->id), CharGetDatum(job->to),
 	CStringGetTextDatum(decides ? job->reason : "")};
@@ -195,33 +202,24 @@ finish_row(const DtmExecutorJob *job, const Ending *ending)
 		return false;
 	if (decides && job->nbranches >= 0 && !branches_are_the_same(job))
 		return false;
-	on_tables(&plan,
-			  "UPDATE dtm.trans SET status = $2, due = NULL,"
-			  " finished_at = coalesce(finished_at, pg_catalog.clock_timestamp()),"
-			  " submitted_at = CASE WHEN submitted_at IS NULL"
-			  " AND $2 OPERATOR(pg_catalog.=) 'S'"
-			  " THEN pg_catalog.clock_timestamp() ELSE submitted_at END,"
-			  " reason = CASE WHEN $3 OPERATOR(pg_catalog.=) '' THEN reason"
-			  " ELSE $3 END"
-			  " WHERE id OPERATOR(pg_catalog.=) $1",
-			  3, types, values, SPI_OK_UPDATE, false);
+	dtm_executor_on_tables(&statement, values, NULL, SPI_OK_UPDATE, false);
 	return SPI_processed == 1;
 }
 
 static bool
 lock_row(const DtmExecutorJob *job, const Ending *ending)
 {
-	static SPIPlanPtr plan;
-	Oid			types[] = {INT8OID, CHAROID, BOOLOID};
+	static DtmStatement statement = {
+		"SELECT FROM dtm.trans WHERE id OPERATOR(pg_catalog.=) $1"
+		" AND status OPERATOR(pg_catalog.=) $2"
+		" AND ($3 OR due IS NOT NULL)"
+		" FOR NO KEY UPDATE SKIP LOCKED",
+		3, {INT8OID, CHAROID, BOOLOID}
+	};
 	Datum		values[] = {Int64GetDatum(job->id), CharGetDatum(ending->status),
 	BoolGetDatum(ending->status != job->to)};
 
-	on_tables(&plan,
-			  "SELECT FROM dtm.trans WHERE id OPERATOR(pg_catalog.=) $1"
-			  " AND status OPERATOR(pg_catalog.=) $2"
-			  " AND ($3 OR due IS NOT NULL)"
-			  " FOR NO KEY UPDATE SKIP LOCKED",
-			  3, types, values, SPI_OK_SELECT, false);
+	dtm_executor_on_tables(&statement, values, NULL, SPI_OK_SELECT, false);
 	return SPI_processed == 1;
 }
 
@@ -232,17 +230,17 @@ lock_row(const DtmExecutorJob *job, const Ending *ending)
 static bool
 branches_are_the_same(const DtmExecutorJob *job)
 {
-	static SPIPlanPtr plan;
-	Oid			types[] = {INT8OID};
+	static DtmStatement statement = {
+		"SELECT pg_catalog.count(*) FROM dtm.branch"
+		" WHERE id OPERATOR(pg_catalog.=) $1",
+		1, {INT8OID}
+	};
 	Datum		values[] = {Int64GetDatum(job->id)};
 	bool		isnull;
 	int64		n;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	on_tables(&plan,
-			  "SELECT pg_catalog.count(*) FROM dtm.branch"
-			  " WHERE id OPERATOR(pg_catalog.=) $1",
-			  1, types, values, SPI_OK_SELECT, true);
+	dtm_executor_on_tables(&statement, values, NULL, SPI_OK_SELECT, true);
 	n = DatumGetInt64(column(1, &isnull));
 	PopActiveSnapshot();
 	return n == job->nbranches;
@@ -255,17 +253,17 @@ branches_are_the_same(const DtmExecutorJob *job)
 static void
 look_for_own_change(const DtmExecutorJob *job)
 {
-	static SPIPlanPtr plan;
-	Oid			types[] = {INT8OID};
+	static DtmStatement statement = {
+		"SELECT xmin FROM dtm.trans"
+		" WHERE id OPERATOR(pg_catalog.=) $1"
+		" UNION ALL (SELECT xmin FROM dtm.branch"
+		" WHERE id OPERATOR(pg_catalog.=) $1"
+		" ORDER BY branch DESC LIMIT 1)",
+		1, {INT8OID}
+	};
 	Datum		values[] = {Int64GetDatum(job->id)};
 
-	on_tables(&plan,
-			  "SELECT xmin FROM dtm.trans"
-			  " WHERE id OPERATOR(pg_catalog.=) $1"
-			  " UNION ALL (SELECT xmin FROM dtm.branch"
-			  " WHERE id OPERATOR(pg_catalog.=) $1"
-			  " ORDER BY branch DESC LIMIT 1)",
-			  1, types, values, SPI_OK_SELECT, false);
+	dtm_executor_on_tables(&statement, values, NULL, SPI_OK_SELECT, false);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
 		bool		isnull;
@@ -282,61 +280,19 @@ look_for_own_change(const DtmExecutorJob *job)
 static void
 record_success(const DtmExecutorJob *job)
 {
-	static SPIPlanPtr plan;
-	Oid			types[] = {INT8OID, INT4OID};
+	static DtmStatement statement = {
+		"INSERT INTO dtm.op AS o (id, branch, phase, status,"
+		" attempts, failed_attempts, streak, last_attempt)"
+		" VALUES ($1, $2, 0, 'S', 1, 0, 0, pg_catalog.clock_timestamp())"
+		" ON CONFLICT (id, branch, phase) DO UPDATE"
+		" SET status = 'S', stuck = false, streak = 0,"
+		" attempts = o.attempts OPERATOR(pg_catalog.+) 1,"
+		" next_attempt = NULL, last_attempt = excluded.last_attempt",
+		2, {INT8OID, INT4OID}
+	};
 	Datum		values[] = {Int64GetDatum(job->id), Int32GetDatum(DTM_ENDING)};
 
-	on_tables(&plan,
-			  "INSERT INTO dtm.op AS o (id, branch, phase, status,"
-			  " attempts, failed_attempts, streak, last_attempt)"
-			  " VALUES ($1, $2, 0, 'S', 1, 0, 0, pg_catalog.clock_timestamp())"
-			  " ON CONFLICT (id, branch, phase) DO UPDATE"
-			  " SET status = 'S', stuck = false, streak = 0,"
-			  " attempts = o.attempts OPERATOR(pg_catalog.+) 1,"
-			  " next_attempt = NULL, last_attempt = excluded.last_attempt",
-			  2, types, values, SPI_OK_INSERT, false);
-}
-
-/*
- * A statement of our own on dtm's tables, which no role may write. Everything
- * in it is qualified: the role's search_path is in force. Its plan is kept as
- * long as the process: made while the table was small, it must not scan it.
- */
-static void
-on_tables(SPIPlanPtr *plan, const char *text, int nargs, Oid *types,
-		  Datum *values, int expected, bool as_it_is_now)
-{
-	int			level = NewGUCNestLevel();
-	Oid			user;
-	int			context;
-	int			rc;
-
-	/* After an error the end of the transaction puts this back. */
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
-						   context | SECURITY_LOCAL_USERID_CHANGE);
-	(void) set_config_option("enable_seqscan", "off", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	if (*plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare_cursor(text, nargs, types,
-												  CURSOR_OPT_GENERIC_PLAN);
-
-		if (prepared == NULL || SPI_keepplan(prepared) != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not prepare a statement of dtm: %s",
-							SPI_result_code_string(SPI_result))));
-		*plan = prepared;
-	}
-	rc = SPI_execute_plan(*plan, values, NULL, as_it_is_now, 0);
-	if (rc != expected)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("a statement of dtm failed: %s",
-						SPI_result_code_string(rc))));
-	AtEOXact_GUC(true, level);
-	SetUserIdAndSecContext(user, context);
+	dtm_executor_on_tables(&statement, values, NULL, SPI_OK_INSERT, false);
 }
 
 /* NULL stays NULL. */

@@ -37,7 +37,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -61,12 +60,14 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
+#include "api_common.h"
 #include "branch_context.h"
 #include "debug_point.h"
 #include "decide.h"
 #include "executor.h"
 #include "executor_result.h"
 #include "executor_slot.h"
+#include "executor_tables.h"
 #include "placeholder.h"
 
 #define SQL_SCHEME "sql:"
@@ -79,9 +80,6 @@
 
 /* Addresses whose calls are kept prepared. */
 #define MAX_PLANS 32
-
-#define ERRCODE_DTM_FAILURE MAKE_SQLSTATE('D', 'T', '4', '0', '9')
-#define ERRCODE_DTM_ONGOING MAKE_SQLSTATE('D', 'T', '4', '2', '5')
 
 /* What the tables say about the branch, under its lock. */
 typedef struct BranchState
@@ -142,9 +140,6 @@ static char *call_text(const char *address);
 static Datum payload_as_jsonb(bytea *payload);
 static void record_success(const DtmExecutorJob *job,
 						   const BranchState *state);
-static void execute_as_owner(SPIPlanPtr *plan, const char *text, int nargs,
-							 Oid *types, Datum *values, const char *nulls,
-							 int expected);
 static void translate_error(const ErrorData *edata, const DtmExecutorJob *job,
 							TimestampTz deadline, DtmExecutorResult *result);
 static bool is_transient(int sqlstate);
@@ -300,31 +295,31 @@ lock_branch(const DtmExecutorJob *job)
 static void
 read_branch(const DtmExecutorJob *job, BranchState *state)
 {
-	static SPIPlanPtr plan;
-	Oid			types[] = {INT8OID, INT4OID};
+	static DtmStatement statement = {
+		"SELECT t.mode, t.status, t.owner, t.gid, b.branch_id,"
+		" b.forward, b.backward, b.try, f.status, r.status,"
+		" y.status, b.payload, t.driven, t.traceparent,"
+		" b.uses IS NOT NULL, b.keep_result"
+		" FROM dtm.trans t JOIN dtm.branch b"
+		" ON b.id OPERATOR(pg_catalog.=) t.id"
+		" LEFT JOIN dtm.op f ON f.id OPERATOR(pg_catalog.=) b.id"
+		" AND f.branch OPERATOR(pg_catalog.=) b.branch"
+		" AND f.phase OPERATOR(pg_catalog.=) 0"
+		" LEFT JOIN dtm.op r ON r.id OPERATOR(pg_catalog.=) b.id"
+		" AND r.branch OPERATOR(pg_catalog.=) b.branch"
+		" AND r.phase OPERATOR(pg_catalog.=) 1"
+		" LEFT JOIN dtm.op y ON y.id OPERATOR(pg_catalog.=) b.id"
+		" AND y.branch OPERATOR(pg_catalog.=) b.branch"
+		" AND y.phase OPERATOR(pg_catalog.=) 2"
+		" WHERE t.id OPERATOR(pg_catalog.=) $1"
+		" AND b.branch OPERATOR(pg_catalog.=) $2",
+		2, {INT8OID, INT4OID}
+	};
 	Datum		values[] = {Int64GetDatum(job->id), Int32GetDatum(job->branch)};
 	bool		isnull;
 	Datum		payload;
 
-	execute_as_owner(&plan,
-					 "SELECT t.mode, t.status, t.owner, t.gid, b.branch_id,"
-					 " b.forward, b.backward, b.try, f.status, r.status,"
-					 " y.status, b.payload, t.driven, t.traceparent,"
-					 " b.uses IS NOT NULL, b.keep_result"
-					 " FROM dtm.trans t JOIN dtm.branch b"
-					 " ON b.id OPERATOR(pg_catalog.=) t.id"
-					 " LEFT JOIN dtm.op f ON f.id OPERATOR(pg_catalog.=) b.id"
-					 " AND f.branch OPERATOR(pg_catalog.=) b.branch"
-					 " AND f.phase OPERATOR(pg_catalog.=) 0"
-					 " LEFT JOIN dtm.op r ON r.id OPERATOR(pg_catalog.=) b.id"
-					 " AND r.branch OPERATOR(pg_catalog.=) b.branch"
-					 " AND r.phase OPERATOR(pg_catalog.=) 1"
-					 " LEFT JOIN dtm.op y ON y.id OPERATOR(pg_catalog.=) b.id"
-					 " AND y.branch OPERATOR(pg_catalog.=) b.branch"
-					 " AND y.phase OPERATOR(pg_catalog.=) 2"
-					 " WHERE t.id OPERATOR(pg_catalog.=) $1"
-					 " AND b.branch OPERATOR(pg_catalog.=) $2",
-					 2, types, values, NULL, SPI_OK_SELECT);
+	dtm_executor_on_tables(&statement, values, NULL, SPI_OK_SELECT, false);
 
 	memset(state, 0, sizeof(*state));
 	if (SPI_processed == 0)
@@ -469,8 +464,10 @@ static Verdict
 fill_payload(const DtmExecutorJob *job, BranchState *state,
 			 DtmExecutorResult *result)
 {
-	static SPIPlanPtr plan;
-	Oid			types[] = {INT8OID, INT4OID};
+	static DtmStatement statement = {
+		DTM_SELECT_RESULTS,
+		2, {INT8OID, INT4OID}
+	};
 	Datum		values[] = {Int64GetDatum(job->id), Int32GetDatum(job->branch)};
 	DtmResult  *results;
 	int			nresults;
@@ -478,8 +475,7 @@ fill_payload(const DtmExecutorJob *job, BranchState *state,
 
 	if (state->payload == NULL)
 		return VERDICT_CALL;
-	execute_as_owner(&plan, DTM_SELECT_RESULTS, 2, types, values, NULL,
-					 SPI_OK_SELECT);
+	dtm_executor_on_tables(&statement, values, NULL, SPI_OK_SELECT, false);
 	nresults = dtm_results_of_rows(CurrentMemoryContext, &results);
 	state->filled_payload =
 		dtm_fill_placeholders(state->branch_id, VARDATA_ANY(state->payload),
@@ -646,12 +642,12 @@ dtm_executor_run_deferred_triggers(void)
 void
 dtm_executor_close_held_cursors(void)
 {
-	static SPIPlanPtr plan;
+	static DtmStatement statement = {
+		"SELECT c.name FROM pg_catalog.pg_cursor() AS c"
+		" WHERE c.is_holdable",
+	};
 
-	execute_as_owner(&plan,
-					 "SELECT c.name FROM pg_catalog.pg_cursor() AS c"
-					 " WHERE c.is_holdable",
-					 0, NULL, NULL, NULL, SPI_OK_SELECT);
+	dtm_executor_on_tables(&statement, NULL, NULL, SPI_OK_SELECT, false);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
 		Portal		portal =
@@ -666,8 +662,20 @@ dtm_executor_close_held_cursors(void)
 static void
 record_success(const DtmExecutorJob *job, const BranchState *state)
 {
-	static SPIPlanPtr plan;
-	Oid			types[] = {INT8OID, INT4OID, INT2OID, BYTEAOID, TEXTOID};
+	static DtmStatement statement = {
+		"INSERT INTO dtm.op AS o (id, branch, phase, status,"
+		" attempts, failed_attempts, streak, last_attempt,"
+		" result, last_error)"
+		" VALUES ($1, $2, $3, 'S', 1, 0, 0,"
+		" pg_catalog.clock_timestamp(), $4, $5)"
+		" ON CONFLICT (id, branch, phase) DO UPDATE"
+		" SET status = 'S', stuck = false, streak = 0,"
+		" attempts = o.attempts OPERATOR(pg_catalog.+) 1,"
+		" next_attempt = NULL, last_attempt = excluded.last_attempt,"
+		" result = excluded.result,"
+		" last_error = COALESCE(excluded.last_error, o.last_error)",
+		5, {INT8OID, INT4OID, INT2OID, BYTEAOID, TEXTOID}
+	};
 	Datum		values[] = {Int64GetDatum(job->id), Int32GetDatum(job->branch),
 		Int16GetDatum((int16) job->phase), PointerGetDatum(state->result),
 	(Datum) 0};
@@ -679,55 +687,7 @@ record_success(const DtmExecutorJob *job, const BranchState *state)
 		nulls[4] = ' ';
 	}
 
-	execute_as_owner(&plan,
-					 "INSERT INTO dtm.op AS o (id, branch, phase, status,"
-					 " attempts, failed_attempts, streak, last_attempt,"
-					 " result, last_error)"
-					 " VALUES ($1, $2, $3, 'S', 1, 0, 0,"
-					 " pg_catalog.clock_timestamp(), $4, $5)"
-					 " ON CONFLICT (id, branch, phase) DO UPDATE"
-					 " SET status = 'S', stuck = false, streak = 0,"
-					 " attempts = o.attempts OPERATOR(pg_catalog.+) 1,"
-					 " next_attempt = NULL, last_attempt = excluded.last_attempt,"
-					 " result = excluded.result,"
-					 " last_error = COALESCE(excluded.last_error, o.last_error)",
-					 5, types, values, nulls, SPI_OK_INSERT);
-}
-
-/*
- * A statement of our own on dtm's tables, which no role may write. Everything
- * in it is qualified: the role's search_path is in force.
- */
-static void
-execute_as_owner(SPIPlanPtr *plan, const char *text, int nargs, Oid *types,
-				 Datum *values, const char *nulls, int expected)
-{
-	Oid			user;
-	int			context;
-	int			rc;
-
-	/* After an error the end of the transaction puts this back. */
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
-						   context | SECURITY_LOCAL_USERID_CHANGE);
-	if (*plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare(text, nargs, types);
-
-		if (prepared == NULL || SPI_keepplan(prepared) != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not prepare a statement of dtm: %s",
-							SPI_result_code_string(SPI_result))));
-		*plan = prepared;
-	}
-	rc = SPI_execute_plan(*plan, values, nulls, false, 0);
-	if (rc != expected)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("a statement of dtm failed: %s",
-						SPI_result_code_string(rc))));
-	SetUserIdAndSecContext(user, context);
+	dtm_executor_on_tables(&statement, values, nulls, SPI_OK_INSERT, false);
 }
 
 static void
@@ -744,7 +704,7 @@ translate_error(const ErrorData *edata, const DtmExecutorJob *job,
 	result->recorded = false;
 	if (job->branch == DTM_ENDING)
 		result->answer = DTM_ANSWER_ERROR;	/* nobody asks it for more */
-	else if (edata->sqlerrcode == ERRCODE_DTM_FAILURE)
+	else if (edata->sqlerrcode == ERRCODE_DTM_REFUSED)
 		result->answer = DTM_ANSWER_FAILURE;
 	else if (edata->sqlerrcode == ERRCODE_DTM_ONGOING)
 		result->answer = DTM_ANSWER_ONGOING;
